@@ -1,0 +1,1 @@
+"""What publisher, subscriber and worker share, and the services around them."""
