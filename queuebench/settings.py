@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from dotenv import load_dotenv
@@ -65,6 +67,14 @@ class Settings:
         """The SQS queues to spread over: `name`, `name-2`, …, with `.fifo` kept last."""
         stem, fifo = self.queue_name.removesuffix(".fifo"), self.queue_name.endswith(".fifo") * ".fifo"
         return (self.queue_name, *(f"{stem}-{number}{fifo}" for number in range(2, self.sqs_queues + 1)))
+
+    def options(self) -> dict[str, Any]:
+        """Return everything by name, as the queues take it."""
+        return {
+            **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)},
+            "queue_names": self.queue_names,
+            "local_sqs": self.local_sqs,
+        }
 
     def public(self) -> dict[str, object]:
         """Return every setting for a report, without passwords in URLs."""
@@ -128,6 +138,18 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     if max(map(len, settings.queue_names)) > 80:
         raise SettingsError("QUEUE_NAME is too long: SQS takes 80 characters, the queue's number included")
     return settings
+
+
+def load_or_exit(who: str) -> Settings:
+    """Read the settings, or end the process with one line that says what is wrong.
+
+    For modules that need them when they are imported, as a Celery app does.
+    """
+    try:
+        return load()
+    except SettingsError as error:
+        print(f"{who}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 REDIS_SCHEMES = ("redis", "rediss")
