@@ -1,0 +1,62 @@
+"""The one place for what can never be shipped: a list in the broker, with the reason."""
+
+from __future__ import annotations
+
+import base64
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from queuebench.message import Message
+
+KEY = "dead_letters"
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """One thing that was given up: a message as its producer wrote it, or a Celery task's envelope."""
+
+    reason: str
+    body: bytes
+    kind: str = "message"  # or "task"
+    id: str = ""
+    run: str | None = None
+    number: int | None = None
+    at: float = 0.0  # Unix seconds
+
+    def encode(self) -> bytes:
+        """Return JSON; a body that is no UTF-8 text is kept in base64."""
+        data: dict[str, Any] = {"reason": self.reason, "kind": self.kind, "id": self.id}
+        data |= {"run": self.run, "number": self.number, "at": self.at or time.time()}
+        try:
+            data["body"] = self.body.decode()
+        except UnicodeDecodeError:
+            data["body_base64"] = base64.b64encode(self.body).decode()
+        return orjson.dumps(data)
+
+    @classmethod
+    def decode(cls, record: bytes) -> DeadLetter:
+        """Return the dead letter that `encode` wrote."""
+        data = orjson.loads(record)
+        coded = data.pop("body_base64", None)
+        body = base64.b64decode(coded) if coded is not None else data.pop("body").encode()
+        return cls(body=body, **data)
+
+
+def of_message(message: Message, reason: str) -> DeadLetter:
+    """Return the dead letter of a message that could be read."""
+    return DeadLetter(reason, message.encode(), "message", message.id, message.run, message.number)
+
+
+def of_task(envelope: bytes, reason: str) -> DeadLetter:
+    """Return the dead letter of a Celery task that was never run to its end."""
+    try:
+        task_id = str(orjson.loads(envelope)["headers"]["id"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        task_id = ""
+    run, dash, number = task_id.rpartition("-")
+    if dash and number.isdecimal():
+        return DeadLetter(reason, envelope, "task", task_id, run, int(number))
+    return DeadLetter(reason, envelope, "task", task_id)

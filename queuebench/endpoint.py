@@ -1,0 +1,198 @@
+"""The endpoint: answers a POST after `PUSH_SECONDS`, thousands at a time, and keeps the tally.
+
+A shipment's id is appended to a log before it is answered with 200, and the log is read again at
+start: what was answered is never forgotten, and what arrives twice is known to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import orjson
+
+from queuebench import settings as settings_module
+from queuebench.ranges import Ranges
+from queuebench.serve import serve
+from queuebench.settings import Settings
+from queuebench.telemetry import Telemetry
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+PAGE = 4096
+# `run`-`number`, the number written in the one way that numbers are written.
+_NUMBERED = re.compile(r"(.+)-(0|[1-9][0-9]{0,14})")
+
+
+class Tally:
+    """Which ids arrived, how often; exact, in a byte a message where ids are numbered."""
+
+    def __init__(self) -> None:
+        self._pages: dict[str, dict[int, bytearray]] = {}
+        self._others: set[str] = set()
+        self.distinct: dict[str, int] = {}
+        self.duplicates: dict[str, int] = {}
+
+    def add(self, shipment_id: str) -> str:
+        """Count an arrival and return the run that it belongs to, '' where its id names none."""
+        numbered = _NUMBERED.fullmatch(shipment_id)
+        if numbered is None:
+            run = ""
+            new = shipment_id not in self._others
+            self._others.add(shipment_id)
+        else:
+            run, number = numbered[1], int(numbered[2])
+            pages = self._pages.setdefault(run, {})
+            page = pages.get(number // PAGE)
+            if page is None:
+                page = pages[number // PAGE] = bytearray(PAGE)
+            new = page[number % PAGE] == 0
+            page[number % PAGE] = 1
+        kept = self.distinct if new else self.duplicates
+        kept[run] = kept.get(run, 0) + 1
+        return run
+
+    def numbers(self, run: str) -> Ranges:
+        """Return the numbers of a run that arrived."""
+        arrived = Ranges()
+        for page_number, page in sorted(self._pages.get(run, {}).items()):
+            end = 0
+            while (start := page.find(1, end)) >= 0:
+                end = page.find(0, start)
+                end = PAGE if end < 0 else end
+                arrived.add(page_number * PAGE + start, page_number * PAGE + end - 1)
+        return arrived
+
+
+class Endpoint:
+    """The ASGI application."""
+
+    def __init__(self, settings: Settings, log: Path, telemetry: Telemetry) -> None:
+        self._settings = settings
+        self._telemetry = telemetry
+        self.tally = Tally()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._log = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._read(log)
+
+    def _read(self, log: Path) -> None:
+        torn = 0
+        with log.open("rb") as lines:
+            for line in lines:
+                if line.endswith(b"\n"):
+                    self.tally.add(line[:-1].decode("latin-1"))
+                else:
+                    torn = len(line)
+        if torn:
+            # Never answered: the write that the crash cut short.
+            os.ftruncate(self._log, os.fstat(self._log).st_size - torn)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            if scope["method"] == "POST":
+                await self._push(scope, receive, send)
+            else:
+                await self._get(scope, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+
+    async def _push(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        started_at = time.time()
+        shipment_id, intended_at = "", 0.0
+        for name, value in scope["headers"]:
+            if name == b"idempotency-key":
+                shipment_id = value.decode("latin-1")
+            elif name == b"intended-at":
+                intended_at = _seconds(value)
+        while (message := await receive()).get("more_body"):
+            pass
+        if message["type"] == "http.disconnect":
+            return
+        chance = random.random()
+        settings = self._settings
+        if chance < settings.endpoint_fail_share:
+            self._telemetry.record(None, "answer", counts={"refused": 1})
+            await _answer(send, 500, b'{"error":"told to fail"}')
+            return
+        slow = chance < settings.endpoint_fail_share + settings.endpoint_slow_share
+        await asyncio.sleep(settings.endpoint_slow_seconds if slow else settings.push_seconds)
+        shipment_id = shipment_id or uuid.uuid4().hex
+        os.write(self._log, shipment_id.encode("latin-1") + b"\n")
+        run = self.tally.add(shipment_id)
+        now = time.time()
+        await _answer(send, 200, b'{"accepted":true}')
+        self._telemetry.record(
+            run,
+            "answer",
+            counts={"arrived": 1},
+            latencies=((time.perf_counter() - started, 1),),
+            started_at=started_at,
+            ended_at=now,
+        )
+        if intended_at and run:
+            self._telemetry.record(run, "end_to_end", latencies=((now - intended_at, 1),))
+
+    async def _get(self, scope: Scope, send: Send) -> None:
+        if scope["path"].rstrip("/").endswith("/health"):
+            await _answer(send, 200, b'{"ok":true}')
+            return
+        if not scope["path"].rstrip("/").endswith("/tally"):
+            await _answer(send, 404, b'{"error":"POST a shipment, or GET /tally?run=ID"}')
+            return
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        run = query.get("run", [""])[0]
+        answer: dict[str, Any] = {
+            "endpoint": "queuebench",
+            "run": run,
+            "distinct": self.tally.distinct.get(run, 0),
+            "duplicates": self.tally.duplicates.get(run, 0),
+        }
+        if "numbers" in query:
+            answer["numbers"] = self.tally.numbers(run).to_json()
+        await _answer(send, 200, orjson.dumps(answer))
+
+
+async def _answer(send: Send, status: int, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _seconds(value: bytes) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return 0.0
+
+
+def main(argv: list[str]) -> int:
+    """Serve until stopped."""
+    parser = argparse.ArgumentParser(prog="python -m queuebench endpoint", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000, help="0 picks a free one (default: 8000)")
+    parser.add_argument("--log", type=Path, default=Path("results/endpoint.log"), help="where the ids go")
+    options = parser.parse_args(argv)
+    settings = settings_module.load()
+    telemetry = Telemetry("endpoint", settings.monitor_url)
+    app = Endpoint(settings, options.log, telemetry)
+    return serve(app, "endpoint", options.host, options.port, telemetry)

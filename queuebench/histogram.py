@@ -1,0 +1,82 @@
+"""Latencies as counts in buckets that grow by a constant factor, so that merging is exact.
+
+The idea is DDSketch's (Masson, Rim, Lee: "DDSketch: a fast and fully-mergeable quantile sketch with
+relative-error guarantees", VLDB 2019): a quantile is off by at most (GAMMA - 1) / (GAMMA + 1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+GAMMA = 1.02  # quantiles are off by at most 1 %
+SMALLEST_MS = 0.001
+_LOG_GAMMA = math.log(GAMMA)
+
+
+class Histogram:
+    """Counts of durations in milliseconds; negative ones (clocks that disagree) are counted apart."""
+
+    __slots__ = ("buckets", "max_ms", "negative")
+
+    def __init__(self) -> None:
+        self.buckets: dict[int, int] = {}
+        self.negative = 0
+        self.max_ms = 0.0
+
+    @property
+    def count(self) -> int:
+        """How many durations were recorded, negative ones included."""
+        return sum(self.buckets.values()) + self.negative
+
+    def record(self, seconds: float, count: int = 1) -> None:
+        """Add `count` durations of so many seconds."""
+        milliseconds = seconds * 1000.0
+        if milliseconds < 0:
+            self.negative += count
+            return
+        if milliseconds > self.max_ms:
+            self.max_ms = milliseconds
+        bucket = math.ceil(math.log(milliseconds) / _LOG_GAMMA) if milliseconds > SMALLEST_MS else _LOWEST
+        self.buckets[bucket] = self.buckets.get(bucket, 0) + count
+
+    def merge(self, other: Histogram) -> None:
+        """Add everything that another one counted."""
+        for bucket, count in other.buckets.items():
+            self.buckets[bucket] = self.buckets.get(bucket, 0) + count
+        self.negative += other.negative
+        self.max_ms = max(self.max_ms, other.max_ms)
+
+    def quantile(self, share: float) -> float:
+        """Return the duration in ms that `share` (0 to 1) of all do not exceed; negative ones count as 0."""
+        wanted = max(1, math.ceil(share * self.count))
+        seen = self.negative
+        if seen >= wanted or not self.buckets:
+            return 0.0
+        for bucket in sorted(self.buckets):
+            seen += self.buckets[bucket]
+            if seen >= wanted:
+                return min(middle_ms(bucket), self.max_ms)
+        return self.max_ms
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data that `from_json` reads."""
+        buckets = {str(bucket): count for bucket, count in sorted(self.buckets.items())}
+        return {"buckets": buckets, "negative": self.negative, "max_ms": self.max_ms}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Histogram:
+        """Return the histogram that `to_json` described."""
+        histogram = cls()
+        histogram.buckets = {int(bucket): int(count) for bucket, count in data["buckets"].items()}
+        histogram.negative, histogram.max_ms = int(data["negative"]), float(data["max_ms"])
+        return histogram
+
+
+def middle_ms(bucket: int) -> float:
+    """Return the duration that stands for a bucket: off by the same share from both its ends."""
+    return 2.0 * math.exp(bucket * _LOG_GAMMA) / (GAMMA + 1.0)
+
+
+_LOWEST = math.ceil(math.log(SMALLEST_MS) / _LOG_GAMMA)

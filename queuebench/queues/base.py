@@ -1,0 +1,74 @@
+"""The interface that every queue under test has."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Messages received together, to be acknowledged together."""
+
+    bodies: Sequence[bytes]
+    ids: Sequence[str | None]  # the queue's own id of each message, where it gives one
+    receipt: Any  # the queue's own: what acknowledges them
+    deadline: float  # `time.monotonic()` from when the queue may give them to another consumer
+
+
+class Depth(NamedTuple):
+    """How many messages a queue holds; on AWS an approximation."""
+
+    waiting: int
+    in_flight: int
+
+
+class Queue(ABC):
+    """A queue with at-least-once delivery: receive, then acknowledge.
+
+    Objects are safe to use from several threads. Every method raises `Unreachable` where the
+    server does not answer and the same call may succeed later, and `QueueError` where it refuses.
+    """
+
+    name: str
+    batch_size: int  # messages that one `publish` or `receive` should carry
+    sends: int  # how many `publish` calls at once it takes to keep the queue busy
+    receivers: int  # likewise `receive` calls of one subscriber
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise unless the queue is there and can be used; may create it."""
+
+    @abstractmethod
+    def publish(self, bodies: Sequence[bytes], lane: int, batch: int) -> Sequence[int]:
+        """Send messages and return the positions of those that were not accepted.
+
+        Args:
+            bodies: at most `batch_size` messages.
+            lane: which sender this is, 0 to `sends` - 1; one lane is used by one thread at a time.
+            batch: a number that grows with each batch of the lane. A repeated call with the number,
+                and the bodies, of the call before it, whose reply never came, repeats the same send:
+                the queue drops what it has already accepted if it can tell.
+        """
+
+    @abstractmethod
+    def receive(self, lane: int, wait_seconds: float) -> Batch | None:
+        """Take up to `batch_size` messages; wait for the first, return None when none came."""
+
+    @abstractmethod
+    def acknowledge(self, batch: Batch) -> None:
+        """Remove the messages of a batch for good."""
+
+    @abstractmethod
+    def depth(self) -> Depth:
+        """Count what the queue holds."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up connections; what was received and not acknowledged goes back."""
+
+    def requests(self) -> Mapping[str, int]:
+        """Return the calls made so far that somebody bills, by action."""
+        return {}

@@ -1,0 +1,154 @@
+"""A Redis list as a queue, with what SQS has by nature: messages in flight that come back.
+
+A receive moves messages, in one atomic step, from the list to an in-flight list of the consumer.
+The consumer holds a lease; when it runs out, anybody puts the in-flight list back where it came
+from. A consumer has one batch in flight at the most: what a receive finds there is a batch whose
+reply was lost, and is delivered again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from queuebench.errors import QueueError
+from queuebench.queues.base import Batch, Depth, Queue
+from queuebench.redis_client import PushOnce, connect, explained
+
+LEASE_SECONDS = 10.0
+RENEW_SECONDS = 2.5
+# A blocking call has to end before the client's own time-out.
+LONGEST_WAIT_SECONDS = 5.0
+
+# LPOP comes first: a server at its maxmemory refuses writes that take memory, unless the script
+# has already made one that does not.
+_RECEIVE = """
+local held = redis.call('LRANGE', KEYS[2], 0, -1)
+if #held > 0 then return held end
+local bodies = redis.call('LPOP', KEYS[1], ARGV[1])
+if not bodies then return {} end
+for first = 1, #bodies, 1000 do
+  redis.call('RPUSH', KEYS[2], unpack(bodies, first, math.min(first + 999, #bodies)))
+end
+redis.call('SADD', KEYS[3], ARGV[2])
+redis.call('SET', KEYS[4], 1, 'PX', ARGV[3])
+return bodies
+"""
+
+# Every consumer without a lease, or the one that is named, gives back what it holds, in order.
+_GIVE_BACK = """
+local restored = 0
+for _, consumer in ipairs(redis.call('SMEMBERS', KEYS[2])) do
+  local lease = ARGV[1] .. ':lease:' .. consumer
+  if consumer == ARGV[2] or redis.call('EXISTS', lease) == 0 then
+    local held = ARGV[1] .. ':in-flight:' .. consumer
+    while redis.call('LMOVE', held, KEYS[1], 'RIGHT', 'LEFT') do restored = restored + 1 end
+    redis.call('DEL', lease)
+    redis.call('SREM', KEYS[2], consumer)
+  end
+end
+return restored
+"""
+
+_DEPTH = """
+local held = 0
+for _, consumer in ipairs(redis.call('SMEMBERS', KEYS[2])) do
+  held = held + redis.call('LLEN', ARGV[1] .. ':in-flight:' .. consumer)
+end
+return {redis.call('LLEN', KEYS[1]), held}
+"""
+
+
+class RedisList(Queue):
+    """The list `channel_name` on the server at `redis_pubsub_url`."""
+
+    batch_size = 1000
+    sends = 2  # one builds a batch while the server works on the other's
+    receivers = 2
+
+    def __init__(self, *, redis_pubsub_url: str, channel_name: str, **_: Any) -> None:
+        self.name = channel_name
+        self._client = connect(redis_pubsub_url)
+        self._id = uuid.uuid4().hex
+        self._consumers = f"{channel_name}:consumers"
+        self._receive = self._client.register_script(_RECEIVE)
+        self._give_back = self._client.register_script(_GIVE_BACK)
+        self._depth = self._client.register_script(_DEPTH)
+        self._pushers = [
+            PushOnce(self._client, channel_name, "RPUSH", f"{channel_name}:sent:{self._id}:{lane}")
+            for lane in range(self.sends)
+        ]
+        self._lanes: set[str] = set()
+        self._closed = threading.Event()
+        self._renewer: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def check(self) -> None:
+        with explained(self._client):
+            kind: Any = self._client.type(self.name)
+        if kind not in (b"list", b"none"):
+            raise QueueError(f"the key {self.name!r} (CHANNEL_NAME) holds a {kind.decode()}, not a list")
+
+    def publish(self, bodies: Sequence[bytes], lane: int, batch: int) -> Sequence[int]:
+        self._pushers[lane].push(list(bodies), batch)
+        return ()
+
+    def receive(self, lane: int, wait_seconds: float) -> Batch | None:
+        consumer = f"{self._id}:{lane}"
+        if consumer not in self._lanes:
+            self._start_renewing(consumer)
+        keys = [self.name, self._in_flight(consumer), self._consumers, f"{self.name}:lease:{consumer}"]
+        args: list[int | str] = [self.batch_size, consumer, int(LEASE_SECONDS * 1000)]
+        give_up_at = time.monotonic() + wait_seconds
+        while True:
+            with explained(self._client):
+                bodies = self._receive(keys=keys, args=args)
+            if bodies:
+                return Batch(bodies, [None] * len(bodies), consumer, float("inf"))
+            seconds = min(give_up_at - time.monotonic(), LONGEST_WAIT_SECONDS)
+            if seconds <= 0:
+                return None
+            with explained(self._client):
+                # Moving the head to the head changes nothing, but blocks until there is one.
+                self._client.blmove(self.name, self.name, max(seconds, 0.05), "LEFT", "LEFT")  # type: ignore[arg-type]
+
+    def acknowledge(self, batch: Batch) -> None:
+        with explained(self._client):
+            self._client.unlink(self._in_flight(batch.receipt))
+
+    def depth(self) -> Depth:
+        with explained(self._client):
+            waiting, held = self._depth(keys=[self.name, self._consumers], args=[self.name])
+        return Depth(waiting, held)
+
+    def close(self) -> None:
+        self._closed.set()
+        with contextlib.suppress(QueueError), explained(self._client):
+            for consumer in self._lanes:
+                self._give_back(keys=[self.name, self._consumers], args=[self.name, consumer])
+        self._client.close()
+
+    def _in_flight(self, consumer: str) -> str:
+        return f"{self.name}:in-flight:{consumer}"
+
+    def _start_renewing(self, consumer: str) -> None:
+        with self._starting:
+            self._lanes.add(consumer)
+            if self._renewer is None:
+                self._renewer = threading.Thread(target=self._renew, name="lease", daemon=True)
+                self._renewer.start()
+
+    def _renew(self) -> None:
+        """Renew the leases, and give back what consumers without one held."""
+        while True:
+            with contextlib.suppress(QueueError), explained(self._client):
+                for consumer in list(self._lanes):
+                    # Not SET: a server at its maxmemory would refuse it.
+                    self._client.pexpire(f"{self.name}:lease:{consumer}", int(LEASE_SECONDS * 1000))
+                self._give_back(keys=[self.name, self._consumers], args=[self.name, ""])
+            if self._closed.wait(RENEW_SECONDS):
+                return

@@ -1,0 +1,64 @@
+"""Sets of whole numbers, kept as ranges: small where the numbers lie close together."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+
+
+class Ranges:
+    """A set of whole numbers as sorted, disjoint ranges; both ends of a range are in it."""
+
+    __slots__ = ("_ends", "_starts")
+
+    def __init__(self, ranges: Iterable[Sequence[int]] = ()) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        for start, end in ranges:
+            self.add(start, end)
+
+    def add(self, start: int, end: int | None = None) -> None:
+        """Add one number, or all from `start` to `end`."""
+        end = start if end is None else end
+        first = bisect_left(self._ends, start - 1)
+        last = bisect_right(self._starts, end + 1)
+        if first < last:
+            start = min(start, self._starts[first])
+            end = max(end, self._ends[last - 1])
+        self._starts[first:last] = [start]
+        self._ends[first:last] = [end]
+
+    def __len__(self) -> int:
+        return sum(end - start + 1 for start, end in self)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter(zip(self._starts, self._ends, strict=True))
+
+    def __contains__(self, number: int) -> bool:
+        position = bisect_left(self._ends, number)
+        return position < len(self._starts) and self._starts[position] <= number
+
+    def __or__(self, other: Ranges) -> Ranges:
+        """Return the numbers in either."""
+        return Ranges(sorted([*self, *other]))
+
+    def __sub__(self, other: Ranges) -> Ranges:
+        """Return the numbers of this one that are not in the other."""
+        left: list[tuple[int, int]] = []
+        for start, end in self:
+            position = bisect_left(other._ends, start)
+            while position < len(other._starts) and other._starts[position] <= end:
+                if other._starts[position] > start:
+                    left.append((start, other._starts[position] - 1))
+                start = other._ends[position] + 1
+                position += 1
+            if start <= end:
+                left.append((start, end))
+        result = Ranges()
+        result._starts = [start for start, _ in left]
+        result._ends = [end for _, end in left]
+        return result
+
+    def to_json(self) -> list[list[int]]:
+        """Return plain data that the constructor reads."""
+        return [[start, end] for start, end in self]

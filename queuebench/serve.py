@@ -1,0 +1,51 @@
+"""How the project's own HTTP services run."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from typing import Any
+
+import uvicorn
+
+from queuebench.errors import QueueBenchError
+from queuebench.telemetry import Telemetry
+
+
+def serve(app: Any, name: str, host: str, port: int, telemetry: Telemetry | None = None) -> int:
+    """Serve an ASGI application until SIGTERM or Ctrl-C, and say where once it listens.
+
+    Raises:
+        QueueBenchError: the address cannot be had.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        raise QueueBenchError(f"cannot listen on {host}:{port}: {error}; choose another --port") from error
+    listener.listen(4096)
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        loop="uvloop",
+        access_log=False,
+        log_level="warning",
+        # Workers keep their connections between bursts; uvicorn would close them after 5 s.
+        timeout_keep_alive=120,
+        timeout_graceful_shutdown=5,
+        server_header=False,
+        date_header=False,
+    )
+    server = uvicorn.Server(config)
+    print(f"{name} listens on http://{host}:{listener.getsockname()[1]}", flush=True)
+    if telemetry is not None:
+        telemetry.start()
+    try:
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:
+        print(f"{name} stopped", file=sys.stderr)
+    finally:
+        if telemetry is not None:
+            telemetry.close()
+    return 0

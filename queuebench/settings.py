@@ -1,0 +1,240 @@
+"""The only reader of the environment: a frozen `Settings`, checked at start."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from dotenv import load_dotenv
+
+from queuebench.errors import SettingsError
+
+SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSWORD")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting, under its name in the environment but in lower case."""
+
+    queue: str
+    channel_name: str
+    redis_pubsub_url: str
+    redis_celery_url: str
+    queue_name: str
+    aws_region: str
+    aws_endpoint_url_sqs: str
+    aws_create_queues: bool
+    sqs_queues: int
+    sqs_threads: int
+    messages: tuple[int, ...]
+    publisher_delay: float
+    celery_backlog_limit: int
+    shipments_per_task: int
+    worker_slots: int
+    push_url: str
+    push_seconds: float
+    push_timeout: float
+    push_tries: int
+    endpoint_fail_share: float
+    endpoint_slow_share: float
+    endpoint_slow_seconds: float
+    monitor_url: str
+    messages_per_day: int
+    redis_usd_per_hour: float
+    worker_usd_per_hour: float
+
+    @property
+    def local_sqs(self) -> bool:
+        """Whether `AWS_ENDPOINT_URL_SQS` names a server that is not AWS."""
+        host = urlsplit(self.aws_endpoint_url_sqs).hostname or ""
+        return bool(host) and not host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws"))
+
+    @property
+    def queue_label(self) -> str:
+        """The queue under test as reports and logs must name it."""
+        if self.queue != "SQS":
+            return "Redis"
+        return "local SQS" if self.local_sqs else "AWS SQS"
+
+    @property
+    def queue_names(self) -> tuple[str, ...]:
+        """The SQS queues to spread over: `name`, `name-2`, …, with `.fifo` kept last."""
+        stem, fifo = self.queue_name.removesuffix(".fifo"), self.queue_name.endswith(".fifo") * ".fifo"
+        return (self.queue_name, *(f"{stem}-{number}{fifo}" for number in range(2, self.sqs_queues + 1)))
+
+    def options(self) -> dict[str, Any]:
+        """Return everything by name, as the queues take it."""
+        return {
+            **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)},
+            "queue_names": self.queue_names,
+            "local_sqs": self.local_sqs,
+        }
+
+    def public(self) -> dict[str, object]:
+        """Return every setting for a report, without passwords in URLs."""
+        return {
+            field.name.upper(): without_password(value) if isinstance(value, str) else value
+            for field in dataclasses.fields(self)
+            for value in [getattr(self, field.name)]
+            if not SECRET.search(field.name.upper())
+        }
+
+
+def without_password(url: str) -> str:
+    """Return the URL with user name and password left out."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read and check the environment, and `.env` beneath it.
+
+    Raises:
+        SettingsError: a value cannot be used; the text names the setting and says what it takes.
+    """
+    if environ is None:
+        # Into os.environ, because boto3 looks for its own names there.
+        load_dotenv(".env", override=False)
+        environ = os.environ
+    read = _Reader(environ)
+    queue = read.text("QUEUE", "REDIS").upper()
+    settings = Settings(
+        queue=queue,
+        channel_name=read.text("CHANNEL_NAME", "phone_numbers", needed=True),
+        redis_pubsub_url=read.url("REDIS_PUBSUB_URL", "redis://127.0.0.1:6379/0", REDIS_SCHEMES),
+        redis_celery_url=read.url("REDIS_CELERY_URL", "redis://127.0.0.1:6379/1", REDIS_SCHEMES),
+        queue_name=read.queue_name("QUEUE_NAME", "phone_numbers"),
+        aws_region=read.text("AWS_REGION", ""),
+        aws_endpoint_url_sqs=read.url("AWS_ENDPOINT_URL_SQS", "", HTTP_SCHEMES),
+        aws_create_queues=read.flag("AWS_CREATE_QUEUES", False),
+        sqs_queues=read.whole("SQS_QUEUES", 1, 1, 100),
+        sqs_threads=read.whole("SQS_THREADS", 8, 1, 500),
+        messages=read.bursts("MESSAGES", "10000"),
+        publisher_delay=read.number("PUBLISHER_DELAY", 0.0, 0.0, 86_400.0),
+        celery_backlog_limit=read.whole("CELERY_BACKLOG_LIMIT", 50_000, 1, 10_000_000),
+        shipments_per_task=read.whole("SHIPMENTS_PER_TASK", 1, 1, 1000),
+        worker_slots=read.whole("WORKER_SLOTS", 1000, 1, 100_000),
+        push_url=read.url("PUSH_URL", "", HTTP_SCHEMES),
+        push_seconds=read.number("PUSH_SECONDS", 1.0, 0.0, 3600.0),
+        push_timeout=read.number("PUSH_TIMEOUT", 60.0, 0.1, 3600.0),
+        push_tries=read.whole("PUSH_TRIES", 8, 1, 1000),
+        endpoint_fail_share=read.number("ENDPOINT_FAIL_SHARE", 0.0, 0.0, 1.0),
+        endpoint_slow_share=read.number("ENDPOINT_SLOW_SHARE", 0.0, 0.0, 1.0),
+        endpoint_slow_seconds=read.number("ENDPOINT_SLOW_SECONDS", 30.0, 0.0, 3600.0),
+        monitor_url=read.url("MONITOR_URL", "", HTTP_SCHEMES).rstrip("/"),
+        messages_per_day=read.whole("MESSAGES_PER_DAY", 1_000_000, 1, 10**12),
+        # ElastiCache cache.t4g.small and EC2 c7g.medium, on demand, us-east-1, list prices of 2026-11.
+        redis_usd_per_hour=read.number("REDIS_USD_PER_HOUR", 0.032, 0.0, 10_000.0),
+        worker_usd_per_hour=read.number("WORKER_USD_PER_HOUR", 0.0363, 0.0, 10_000.0),
+    )
+    if max(map(len, settings.queue_names)) > 80:
+        raise SettingsError("QUEUE_NAME is too long: SQS takes 80 characters, the queue's number included")
+    return settings
+
+
+def load_or_exit(who: str) -> Settings:
+    """Read the settings, or end the process with one line that says what is wrong.
+
+    For modules that need them when they are imported, as a Celery app does.
+    """
+    try:
+        return load()
+    except SettingsError as error:
+        print(f"{who}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+REDIS_SCHEMES = ("redis", "rediss")
+HTTP_SCHEMES = ("http", "https")
+
+
+class _Reader:
+    """Typed access to one environment; every error names the setting and what it takes."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def text(self, name: str, default: str, needed: bool = False) -> str:
+        value = self._environ.get(name, default).strip()
+        if needed and not value:
+            raise SettingsError(f"{name} is empty; leave it out for its default, {default!r}")
+        return value
+
+    def number(self, name: str, default: float, lowest: float, highest: float) -> float:
+        text = self.text(name, "")
+        if not text:
+            return default
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not lowest <= value <= highest:
+            raise SettingsError(f"{name}={text!r}: a number from {lowest:g} to {highest:g} is needed")
+        return value
+
+    def whole(self, name: str, default: int, lowest: int, highest: int) -> int:
+        text = self.text(name, "")
+        if not text:
+            return default
+        if not re.fullmatch(r"[0-9]{1,15}", text) or not lowest <= int(text) <= highest:
+            raise SettingsError(f"{name}={text!r}: a whole number from {lowest} to {highest} is needed")
+        return int(text)
+
+    def flag(self, name: str, default: bool) -> bool:
+        text = self.text(name, "").lower()
+        if text in ("1", "true", "yes", "on"):
+            return True
+        if text in ("0", "false", "no", "off"):
+            return False
+        if not text:
+            return default
+        raise SettingsError(f"{name}={text!r}: 1 or 0 is needed")
+
+    def bursts(self, name: str, default: str) -> tuple[int, ...]:
+        return bursts(self.text(name, "") or default, name)
+
+    def url(self, name: str, default: str, schemes: tuple[str, ...]) -> str:
+        text = self.text(name, default)
+        if not text:
+            if default:
+                raise SettingsError(f"{name} is empty; leave it out for its default, {default}")
+            return ""
+        try:
+            parts = urlsplit(text)
+            usable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            what = " or ".join(f"{scheme}://" for scheme in schemes)
+            raise SettingsError(f"{name}={without_password(text)!r}: a URL that begins with {what} is needed")
+        return text
+
+    def queue_name(self, name: str, default: str) -> str:
+        text = self.text(name, "") or default
+        # The syntax is that of the CreateQueue action in the SQS API reference.
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,75}(\.fifo)?|[A-Za-z0-9_-]{76,80}", text):
+            raise SettingsError(
+                f"{name}={text!r}: up to 80 letters, digits, '-' and '_' are needed, "
+                "and '.fifo' at the end for a FIFO queue"
+            )
+        return text
+
+
+def bursts(text: str, name: str = "MESSAGES") -> tuple[int, ...]:
+    """Parse `N` or `N,N,…`, the sizes of one or more runs.
+
+    Raises:
+        SettingsError: something else was given.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"[0-9]{1,10}", part) and int(part) > 0 for part in parts):
+        raise SettingsError(f"{name}={text!r}: a positive whole number is needed, or several: 100,1000,10000")
+    return tuple(int(part) for part in parts)

@@ -1,0 +1,167 @@
+"""What a subscriber does: several lanes, each receiving, handing over and acknowledging in turn."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from itertools import groupby
+from types import FrameType
+from typing import Any
+
+from queuebench.broker import Broker
+from queuebench.dead_letters import DeadLetter
+from queuebench.errors import MessageError, QueueError, Unreachable
+from queuebench.handover import HandOver
+from queuebench.message import Message, decode
+from queuebench.queues import Batch, open_queue
+from queuebench.settings import Settings
+from queuebench.telemetry import Telemetry
+
+WAIT_SECONDS = 10.0  # for the first message, before a lane looks whether it is to stop
+ROOM_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 2.0
+
+
+class Subscription:
+    """One subscriber process."""
+
+    def __init__(self, settings: Settings, push_data: Any, push_several: Any) -> None:
+        self._settings = settings
+        self._tasks = (push_data, push_several)
+        self._queue = open_queue(settings.queue, settings.options())
+        self._broker = Broker(settings.redis_celery_url)
+        self._telemetry = Telemetry("subscriber", settings.monitor_url, requests_made=self._queue.requests)
+        self._stopping = threading.Event()
+        self._failure: QueueError | None = None
+        self._said_at = 0.0
+
+    def run(self) -> int:
+        """Work until SIGTERM or Ctrl-C; return 0, or 1 where the queue refused.
+
+        Raises:
+            QueueError: the queue or the broker cannot be used.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        self._queue.check()
+        self._broker.check()
+        lanes = [
+            threading.Thread(target=self._work, args=(lane,), name=f"lane-{lane}", daemon=True)
+            for lane in range(self._queue.receivers)
+        ]
+        print(
+            f"subscriber: {self._settings.queue_label} {self._queue.name!r} → Celery "
+            f"({len(lanes)} lanes of {self._queue.batch_size})",
+            flush=True,
+        )
+        self._telemetry.start()
+        for thread in lanes:
+            thread.start()
+        while not self._stopping.wait(3600):
+            pass
+        give_up_at = time.monotonic() + WAIT_SECONDS + 1
+        for thread in lanes:
+            thread.join(timeout=max(0.0, give_up_at - time.monotonic()))
+        self._queue.close()
+        self._telemetry.close()
+        if self._failure is not None:
+            print(f"subscriber: {self._failure}", file=sys.stderr)
+            return 1
+        print("subscriber: stopped", flush=True)
+        return 0
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping.set()
+
+    def _work(self, lane: int) -> None:
+        hand_over = HandOver(self._broker, *self._tasks, self._settings.shipments_per_task)
+        batches = 0
+        while not self._stopping.is_set():
+            try:
+                self._wait_for_room()
+                called_at = time.time()
+                batch = self._queue.receive(lane, WAIT_SECONDS)
+                if batch is None:
+                    continue
+                batches += 1
+                self._pass_on(batch, hand_over, batches, called_at)
+            except Unreachable as error:
+                self._say(error)
+                self._stopping.wait(1.0)
+            except QueueError as error:
+                self._failure = error
+                self._stopping.set()
+
+    def _wait_for_room(self) -> None:
+        """Leave the backlog in the queue under test while Celery has enough to do."""
+        waited = 0.0
+        while sum(self._broker.backlog()) >= self._settings.celery_backlog_limit:
+            if self._stopping.wait(ROOM_PAUSE_SECONDS):
+                break
+            waited += ROOM_PAUSE_SECONDS
+        if waited:
+            self._telemetry.record(None, "hand_over", counts={"held_back_ms": round(waited * 1000)})
+
+    def _pass_on(self, batch: Batch, hand_over: HandOver, number: int, called_at: float) -> None:
+        received_at, received = time.time(), time.perf_counter()
+        messages, broken = read(batch)
+        if not self._persist(lambda: hand_over.hand_over(messages, broken, number), batch.deadline):
+            return
+        handed_over_at, seconds = time.time(), time.perf_counter() - received
+        # What was handed over and not acknowledged comes again: a duplicate, so try as long as it helps.
+        self._persist(lambda: self._queue.acknowledge(batch), batch.deadline)
+        for (run, intended_at), group in groupby(
+            messages, key=lambda message: (message.run, message.intended_at)
+        ):
+            count = sum(1 for _ in group)
+            waits = ((received_at - intended_at, count),) if intended_at is not None else ()
+            self._telemetry.record(
+                run,
+                "queue_wait",
+                counts={"received": count, "handed_over": count},
+                latencies=waits,
+                # The wait for the first message is no work.
+                started_at=max(called_at, received_at - 0.1),
+                ended_at=received_at,
+            )
+            self._telemetry.record(
+                run,
+                "hand_over",
+                latencies=((seconds, count),),
+                started_at=received_at,
+                ended_at=handed_over_at,
+            )
+        for letter in broken:
+            self._telemetry.record(letter.run, "queue_wait", counts={"received": 1, "dead_lettered": 1})
+
+    def _persist(self, act: Any, deadline: float) -> bool:
+        """Repeat an act while its server does not answer; False: it is no use any more."""
+        pause = 0.05
+        while True:
+            try:
+                act()
+                return True
+            except Unreachable as error:
+                self._say(error)
+                if time.monotonic() + pause > deadline or self._stopping.wait(pause):
+                    return False
+                pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
+
+    def _say(self, error: QueueError) -> None:
+        if time.monotonic() - self._said_at > 5.0:
+            self._said_at = time.monotonic()
+            print(f"subscriber: {error}; trying again", file=sys.stderr, flush=True)
+
+
+def read(batch: Batch) -> tuple[Sequence[Message], Sequence[DeadLetter]]:
+    """Return what of a batch are messages, and what is none with the reason."""
+    messages, broken = [], []
+    for body, received_id in zip(batch.bodies, batch.ids, strict=True):
+        try:
+            messages.append(decode(body, received_id))
+        except MessageError as error:
+            broken.append(DeadLetter(str(error), body, id=received_id or ""))
+    return messages, broken

@@ -1,0 +1,198 @@
+"""What a process did: totals so far, sent to the monitor about once a second and at the end.
+
+The newest totals of a process replace the ones before, so a lost report costs nothing. Nothing
+here is on the way of a message: without a monitor everything still ships.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+import requests
+
+from queuebench.histogram import Histogram
+from queuebench.ranges import Ranges
+
+REPORT_SECONDS = 1.0
+FORGET_RUN_SECONDS = 600.0
+# A stage that did nothing for so long was not active in between.
+IDLE_GAP_SECONDS = 1.0
+
+
+class RunTotals:
+    """What one process did for one run, so far."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.latencies: dict[str, Histogram] = {}
+        self.active: dict[str, list[list[float]]] = {}
+        self.accepted = Ranges()
+        self.touched_at = time.monotonic()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data: counts, latencies by stage, active intervals by stage, accepted numbers."""
+        return {
+            "counts": dict(self.counts),
+            "latencies": {stage: histogram.to_json() for stage, histogram in self.latencies.items()},
+            "active": self.active,
+            "accepted": self.accepted.to_json(),
+        }
+
+
+class Telemetry:
+    """The totals of this process; safe to use from several threads."""
+
+    def __init__(
+        self,
+        role: str,
+        monitor_url: str = "",
+        *,
+        slots: int = 0,
+        requests_made: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
+        self.role, self.slots = role, slots
+        self.process = uuid.uuid4().hex
+        self._url = f"{monitor_url}/report" if monitor_url else ""
+        self._requests_made = requests_made
+        self._started_at = time.time()
+        self._runs: dict[str, RunTotals] = {}
+        self._dirty: set[str] = set()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._session = requests.Session()
+
+    def start(self) -> None:
+        """Begin to report; what the process has cost until now counts as its start-up."""
+        if self._url and self._thread is None:
+            self._thread = threading.Thread(target=self._report_for_ever, name="telemetry", daemon=True)
+            self._thread.start()
+
+    def close(self, patience_seconds: float = 5.0) -> None:
+        """Send the last totals; give up after `patience_seconds` without a monitor."""
+        if self._thread is None:
+            return
+        self._wake.set()
+        self._thread.join(timeout=patience_seconds + 1.0)
+        give_up_at = time.monotonic() + patience_seconds
+        while not self._send(ended=True) and time.monotonic() < give_up_at:
+            time.sleep(0.2)
+
+    def record(
+        self,
+        run: str | None,
+        stage: str,
+        *,
+        counts: Mapping[str, int] | None = None,
+        latencies: tuple[tuple[float, int], ...] = (),
+        started_at: float = 0.0,
+        ended_at: float = 0.0,
+    ) -> None:
+        """Add to the totals of a run (None: of messages that belong to none).
+
+        Args:
+            run: the run's id.
+            stage: whose latencies and active time these are.
+            counts: what happened, and how often.
+            latencies: (seconds, how many) pairs.
+            started_at: Unix seconds when the stage began with this.
+            ended_at: Unix seconds when it was done; 0: leave the active time alone.
+        """
+        with self._lock:
+            totals = self._touch(run or "")
+            if counts:
+                totals.counts.update(counts)
+            if latencies:
+                histogram = totals.latencies.get(stage)
+                if histogram is None:
+                    histogram = totals.latencies[stage] = Histogram()
+                for seconds, count in latencies:
+                    histogram.record(seconds, count)
+            if ended_at:
+                extend_active(totals.active.setdefault(stage, []), started_at, ended_at)
+
+    def accepted(self, run: str, first: int, last: int) -> None:
+        """Add numbers that the queue has accepted."""
+        with self._lock:
+            self._touch(run).accepted.add(first, last)
+
+    def count(self, run: str | None, name: str) -> int:
+        """Return one of the counts so far."""
+        with self._lock:
+            totals = self._runs.get(run or "")
+            return totals.counts[name] if totals else 0
+
+    def _touch(self, run: str) -> RunTotals:
+        totals = self._runs.get(run)
+        if totals is None:
+            totals = self._runs[run] = RunTotals()
+        self._dirty.add(run)
+        return totals
+
+    def _report_for_ever(self) -> None:
+        while True:
+            self._send(ended=False)
+            if self._wake.wait(REPORT_SECONDS):
+                return
+
+    def _send(self, ended: bool) -> bool:
+        with self._lock:
+            sent, self._dirty = self._dirty, set()
+            now = time.monotonic()
+            for run in sent:
+                self._runs[run].touched_at = now
+            runs = {run: self._runs[run].to_json() for run in sent}
+            for run in [run for run, t in self._runs.items() if now - t.touched_at > FORGET_RUN_SECONDS]:
+                del self._runs[run]
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        report = {
+            "process": self.process,
+            "role": self.role,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "slots": self.slots,
+            "started_at": self._started_at,
+            "now": time.time(),
+            "ended": ended,
+            "cpu_seconds": usage.ru_utime + usage.ru_stime + children.ru_utime + children.ru_stime,
+            "max_rss_mib": usage.ru_maxrss / 1024.0,
+            "requests": dict(self._requests_made()),
+            "runs": runs,
+        }
+        with contextlib.suppress(requests.RequestException):
+            answer = self._session.post(self._url, data=orjson.dumps(report), timeout=(2.0, 5.0))
+            if answer.status_code == 200:
+                return True
+        with self._lock:
+            self._dirty |= sent & self._runs.keys()
+        return False
+
+
+def extend_active(intervals: list[list[float]], started_at: float, ended_at: float) -> None:
+    """Add the time from `started_at` to `ended_at` to sorted intervals, joining those close together."""
+    if intervals and intervals[-1][0] <= started_at:
+        last = intervals[-1]
+        if started_at - last[1] <= IDLE_GAP_SECONDS:
+            last[1] = max(last[1], ended_at)
+            return
+    elif intervals and ended_at >= intervals[-1][0] - IDLE_GAP_SECONDS:
+        # It began before the newest interval, as threads do that finish out of order.
+        intervals[-1][0] = min(intervals[-1][0], started_at)
+        intervals[-1][1] = max(intervals[-1][1], ended_at)
+        if len(intervals) > 1 and intervals[-1][0] - intervals[-2][1] <= IDLE_GAP_SECONDS:
+            start, end = intervals.pop()
+            intervals[-1][0] = min(intervals[-1][0], start)
+            intervals[-1][1] = max(intervals[-1][1], end)
+        return
+    intervals.append([started_at, ended_at])

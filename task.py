@@ -1,0 +1,119 @@
+"""The Celery app and its task: `celery -A task worker` makes the POSTs.
+
+Any Celery code may call it too: `push_data.delay("+5511999990000", "hello")`.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from celery import Celery, Task, signals
+from celery.exceptions import Reject
+
+from queuebench import dead_letters, settings
+from queuebench.broker import Broker, celery_settings
+from queuebench.errors import QueueBenchError
+from queuebench.message import Message
+from queuebench.push import GivenUp, Pusher, Stopped
+from queuebench.telemetry import Telemetry
+
+SETTINGS = settings.load_or_exit("task")
+
+app = Celery("task")
+app.conf.update(
+    celery_settings(SETTINGS.redis_celery_url, SETTINGS.worker_slots),
+    task_serializer="json",
+    accept_content=["json"],
+    task_ignore_result=True,
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_pool="threads",
+    worker_concurrency=SETTINGS.worker_slots,
+    worker_hijack_root_logger=True,
+    worker_redirect_stdouts=False,
+)
+
+pusher = Pusher(
+    SETTINGS.push_url,
+    SETTINGS.worker_slots,
+    SETTINGS.push_seconds,
+    SETTINGS.push_timeout,
+    SETTINGS.push_tries,
+)
+broker = Broker(SETTINGS.redis_celery_url)
+telemetry = Telemetry("worker", SETTINGS.monitor_url, slots=SETTINGS.worker_slots)
+
+
+@app.task(name="push_data", bind=True)
+def push_data(
+    self: Task,
+    phone: str,
+    message: str,
+    run: str | None = None,
+    number: int | None = None,
+    intended_at: float | None = None,
+    handed_over_at: float | None = None,
+) -> None:
+    """Ship one message; the task's id is the message's. Times are Unix seconds."""
+    ship(Message(self.request.id, phone, message, run, number, intended_at), handed_over_at)
+
+
+@app.task(name="push_several")
+def push_several(shipments: list[Any], handed_over_at: float | None = None) -> None:
+    """Ship several messages at once, each on its own."""
+    with ThreadPoolExecutor(max_workers=max(1, len(shipments))) as pool:
+        for shipped in [pool.submit(ship, Message(*fields), handed_over_at) for fields in shipments]:
+            shipped.result()
+
+
+def ship(message: Message, handed_over_at: float | None) -> None:
+    """Deliver a message or, after its last try, put it with the dead letters."""
+    began_at, began = time.time(), time.perf_counter()
+    if handed_over_at is not None:
+        telemetry.record(message.run, "celery_wait", latencies=((began_at - handed_over_at, 1),))
+    counts = {"pushed": 1}
+    try:
+        posts = pusher.push(message)
+        if posts > 1:
+            counts["retried"] = posts - 1
+    except Stopped as stopped:
+        raise Reject(str(stopped), requeue=True) from None
+    except GivenUp as failure:
+        counts = {"dead_lettered": 1}
+        broker.add_dead_letter(dead_letters.of_message(message, str(failure)))
+    seconds = time.perf_counter() - began
+    telemetry.record(
+        message.run,
+        "push",
+        counts=counts,
+        latencies=((seconds, 1),),
+        started_at=began_at,
+        ended_at=began_at + seconds,
+    )
+
+
+@signals.worker_ready.connect
+def _report(sender: Any = None, **_: Any) -> None:
+    telemetry.slots = sender.concurrency
+    telemetry.start()
+
+
+@signals.worker_shutting_down.connect
+def _give_back(**_: Any) -> None:
+    """Let shipments that are waiting for their next try go back to the broker."""
+    pusher.stopping.set()
+
+
+@signals.worker_shutdown.connect
+def _report_the_end(**_: Any) -> None:
+    telemetry.close()
+
+
+@signals.celeryd_init.connect
+def _check(**_: Any) -> None:
+    try:
+        broker.check()
+    except QueueBenchError as error:
+        raise SystemExit(f"worker: {error}") from None
