@@ -21,7 +21,7 @@ from queuebench.local_sqs.queues import Message, Queue
 
 START = 1_000_000.0
 DAYS_4 = 345_600
-LIMITS = Limits(in_flight=7, fifo_search=6)
+LIMITS = Limits(in_flight=15, fifo_search=6)
 
 
 def engine_with(limits: Limits = NO_LIMITS, *, keep_events: bool = True) -> Engine:
@@ -104,13 +104,14 @@ class Calls(RuleBasedStateMachine):
     def is_in_flight(self, sent: Sent) -> bool:
         return bool(sent.handle) and self.now < sent.hidden_until
 
-    @rule(group=st.sampled_from("abc"), delay=st.sampled_from([0, 0, 0, 20]))
-    def send(self, group: str, delay: int) -> None:
-        self.count += 1
+    @rule(groups=st.lists(st.sampled_from("abc"), min_size=1, max_size=6), delay=st.sampled_from([0, 0, 20]))
+    def send(self, groups: list[str], delay: int) -> None:
         is_fifo = self.queue.is_fifo
         delay = 0 if is_fifo else delay
-        message = send(self.engine, self.queue, str(self.count), self.now, group=group, delay=delay)
-        self.alive[message.id] = Sent(self.count, group if is_fifo else None, self.now + delay)
+        for group in groups:
+            self.count += 1
+            message = send(self.engine, self.queue, str(self.count), self.now, group=group, delay=delay)
+            self.alive[message.id] = Sent(self.count, group if is_fifo else None, self.now + delay)
         self.keep()
 
     @rule(limit=st.integers(1, 10), timeout=st.sampled_from([0, 5, 30]))
@@ -138,17 +139,19 @@ class Calls(RuleBasedStateMachine):
         self.keep()
 
     @precondition(lambda self: any(sent.handle for sent in self.alive.values()))
-    @rule(data=st.data())
-    def delete(self, data: st.DataObject) -> None:
-        id = data.draw(st.sampled_from([id for id, sent in self.alive.items() if sent.handle]))
-        sent = self.alive[id]
-        if self.queue.is_fifo and not self.is_in_flight(sent):
-            with pytest.raises(SqsError, match="expired"):
+    @rule(data=st.data(), count=st.integers(1, 10))
+    def delete(self, data: st.DataObject, count: int) -> None:
+        received = [id for id, sent in self.alive.items() if sent.handle]
+        first = data.draw(st.sampled_from(range(len(received))))
+        for id in received[first : first + count]:
+            sent = self.alive[id]
+            if self.queue.is_fifo and not self.is_in_flight(sent):
+                with pytest.raises(SqsError, match="expired"):
+                    self.engine.delete(self.queue, sent.handle, self.now)
+            else:
                 self.engine.delete(self.queue, sent.handle, self.now)
-        else:
-            self.engine.delete(self.queue, sent.handle, self.now)
-            self.old_handles.append(sent.handle)
-            del self.alive[id]
+                self.old_handles.append(sent.handle)
+                del self.alive[id]
         self.keep()
 
     @precondition(lambda self: self.old_handles)
@@ -161,19 +164,23 @@ class Calls(RuleBasedStateMachine):
             assert self.queue.is_fifo, error
         self.keep()
 
-    @precondition(lambda self: any(map(self.is_in_flight, self.alive.values())))
+    @precondition(lambda self: any(sent.handle for sent in self.alive.values()))
     @rule(data=st.data(), timeout=st.sampled_from([0, 1, 60]))
     def change_visibility(self, data: st.DataObject, timeout: int) -> None:
-        sent = data.draw(st.sampled_from([sent for sent in self.alive.values() if self.is_in_flight(sent)]))
+        sent = data.draw(st.sampled_from([sent for sent in self.alive.values() if sent.handle]))
+        if self.queue.is_fifo and not self.is_in_flight(sent):
+            with pytest.raises(SqsError, match="expired"):
+                self.engine.change_visibility(self.queue, sent.handle, timeout, self.now)
+            return
         self.engine.change_visibility(self.queue, sent.handle, timeout, self.now)
         sent.hidden_until = self.now + timeout
         self.keep()
 
-    @rule(seconds=st.sampled_from([0.001, 1, 5, 30, 100]))
+    @rule(seconds=st.sampled_from([0.001, 1, 5, 20, 30, 60]))
     def wait(self, seconds: float) -> None:
         self.now += seconds
 
-    @rule(from_snapshot=st.booleans())
+    @rule(from_snapshot=st.sampled_from([False, False, True]))
     def restart(self, from_snapshot: bool) -> None:
         if from_snapshot:
             self.log = list(self.engine.snapshot())
@@ -214,7 +221,7 @@ class FifoCalls(Calls):
 
 
 _SETTINGS = settings(
-    max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=250, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestStandardCalls = Calls.TestCase
 TestStandardCalls.settings = _SETTINGS
