@@ -1,6 +1,8 @@
 """Real servers for the tests of the local SQS: our own as a process, and moto's to compare with."""
 
 import re
+import resource
+import select
 import signal
 import subprocess
 import sys
@@ -21,14 +23,21 @@ if TYPE_CHECKING:
 class LocalSqs:
     """A local SQS as a process of its own."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, max_file_bytes: int | None = None) -> None:
+        def limit_files() -> None:
+            if max_file_bytes is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
+
         self.process = subprocess.Popen(
             [sys.executable, "-m", "queuebench", "sqs", "--port", "0", *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=limit_files,
         )
         assert self.process.stdout is not None
+        if not select.select([self.process.stdout], [], [], 30)[0]:
+            self.process.kill()
         self.first_line = self.process.stdout.readline()
         found = re.search(r"http://(\S+):(\d+)", self.first_line)
         if found is None:
@@ -48,9 +57,11 @@ class LocalSqs:
 
 
 @contextmanager
-def running(*options: str) -> Iterator[LocalSqs]:
+def running(*options: str, max_file_bytes: int | None = None) -> Iterator[LocalSqs]:
     """Run a local SQS with these options, without latency unless they say so."""
-    server = LocalSqs(*(() if "--latency" in options else ("--latency", "0")), *options)
+    if "--latency" not in options:
+        options += ("--latency", "0")
+    server = LocalSqs(*options, max_file_bytes=max_file_bytes)
     try:
         yield server
     finally:

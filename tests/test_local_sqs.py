@@ -12,16 +12,18 @@ from typing import Any
 
 import pytest
 
-from tests.local_sqs_fixtures import (  # noqa: F401
+from tests import local_sqs_fixtures as fixtures
+from tests.local_sqs_fixtures import (
     LocalSqs,
     Sqs,
     client_of,
     error_of,
     fresh_name,
-    local,
-    local_server,
-    moto_url,
 )
+
+local = fixtures.local
+local_server = fixtures.local_server
+moto_url = fixtures.moto_url
 
 API = "https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/"
 GUIDE = "https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/"
@@ -1183,7 +1185,7 @@ def test_a_queues_type_cannot_be_changed(sqs: Sqs) -> None:
     )
 
 
-def test_a_receipt_handle_survives_base64(local: Sqs) -> None:  # noqa: F811
+def test_a_receipt_handle_survives_base64(local: Sqs) -> None:
     url = local.queue()
     for garbage in (b64encode(b"\xff:\0:1").decode(), b64encode(b"a:1:1").decode(), "", "é" * 10):
         code, _ = error_of(local.client.delete_message, QueueUrl=url, ReceiptHandle=garbage)
