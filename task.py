@@ -96,8 +96,10 @@ def ship(message: Message, handed_over_at: float | None) -> None:
 
 @signals.worker_ready.connect
 def _report(sender: Any = None, **_: Any) -> None:
-    telemetry.slots = sender.concurrency
+    telemetry.slots = sender.controller.concurrency
     telemetry.start()
+    where = SETTINGS.push_url or f"nowhere: a POST is a sleep of {SETTINGS.push_seconds:g} s"
+    print(f"worker: ready, {telemetry.slots} slots → {where}", flush=True)
 
 
 @signals.worker_shutting_down.connect

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from kombu import Connection, Producer
+from kombu.connection import Connection
+from kombu.messaging import Producer
 from kombu.utils.json import dumps
 
 from queuebench import dead_letters

@@ -105,7 +105,7 @@ def _never_sent(error: requests.ConnectionError) -> bool:
 
 def pause_seconds(posts: int, chance: float | None = None) -> float:
     """Return how long to wait after so many POSTs: doubling, capped, between half and all of it."""
-    longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(posts - 1, 10))
+    longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(posts - 1, 10))
     return longest * (0.5 + 0.5 * (random.random() if chance is None else chance))
 
 
