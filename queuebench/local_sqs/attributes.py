@@ -1,0 +1,183 @@
+"""Queue attributes: their names, defaults, ranges, and what follows from them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from queuebench.local_sqs.errors import SqsError, invalid_attribute, invalid_value, unknown_attribute
+
+# Default and range of each number:
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html
+_NUMBERS = {
+    "DelaySeconds": ("0", 0, 900),
+    "MaximumMessageSize": ("1048576", 1024, 1_048_576),
+    "MessageRetentionPeriod": ("345600", 60, 1_209_600),
+    "ReceiveMessageWaitTimeSeconds": ("0", 0, 20),
+    "VisibilityTimeout": ("30", 0, 43_200),
+}
+_KMS = {"KmsMasterKeyId", "KmsDataKeyReusePeriodSeconds"}
+_OPTIONAL = {"Policy", "RedrivePolicy", "RedriveAllowPolicy", "SqsManagedSseEnabled"} | _KMS
+_FIFO = {
+    "ContentBasedDeduplication": ("false", ("true", "false")),
+    "DeduplicationScope": ("queue", ("queue", "messageGroup")),
+    "FifoThroughputLimit": ("perQueue", ("perQueue", "perMessageGroupId")),
+}
+COUNTS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed",
+          "ApproximateNumberOfMessagesNotVisible")  # fmt: skip
+READABLE = {
+    *_NUMBERS, *_OPTIONAL, *_FIFO, *COUNTS,
+    "All", "CreatedTimestamp", "FifoQueue", "LastModifiedTimestamp", "QueueArn",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RedrivePolicy:
+    """Where a message goes that was received too often."""
+
+    target_arn: str
+    max_receive_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RedriveAllowPolicy:
+    """Which queues may name this one as their dead-letter queue."""
+
+    permission: str
+    source_arns: tuple[str, ...]
+
+    def allows(self, source_arn: str) -> bool:
+        """Tell whether the source may name this queue."""
+        if self.permission == "byQueue":
+            return source_arn in self.source_arns
+        return self.permission == "allowAll"
+
+
+def new_queue_attributes(requested: Mapping[str, str], *, fifo: bool) -> dict[str, str]:
+    """Return every attribute of a new queue.
+
+    Raises:
+        SqsError: an attribute is unknown, or its value out of range.
+    """
+    attributes = {name: default for name, (default, _, _) in _NUMBERS.items()}
+    attributes["SqsManagedSseEnabled"] = "true"
+    if fifo:
+        attributes |= {name: default for name, (default, _) in _FIFO.items()} | {"FifoQueue": "true"}
+    return changed_attributes(attributes, requested, fifo=fifo, creating=True)
+
+
+def changed_attributes(
+    current: Mapping[str, str], requested: Mapping[str, str], *, fifo: bool, creating: bool = False
+) -> dict[str, str]:
+    """Return the attributes of a queue after a change.
+
+    Raises:
+        SqsError: an attribute is unknown, or its value out of range.
+    """
+    after = dict(current)
+    for name, value in requested.items():
+        if name == "FifoQueue":
+            if not fifo:
+                raise unknown_attribute(name)
+            if value != "true":
+                raise invalid_attribute(name, "Modifying queue type is not supported.")
+        elif name in _NUMBERS:
+            _, least, most = _NUMBERS[name]
+            if not (value.isascii() and value.isdigit() and least <= int(value) <= most):
+                raise invalid_attribute(name)
+            value = str(int(value))
+        elif name in _FIFO:
+            if not fifo:
+                raise unknown_attribute(name)
+            if value not in _FIFO[name][1]:
+                raise invalid_attribute(name)
+        elif name in ("RedrivePolicy", "RedriveAllowPolicy") and value:
+            (parse_redrive_policy if name == "RedrivePolicy" else parse_redrive_allow_policy)(value)
+        elif name == "SqsManagedSseEnabled" and value not in ("true", "false"):
+            raise invalid_attribute(name)
+        elif name == "Policy" and value:
+            try:
+                json.loads(value)
+            except (ValueError, RecursionError):
+                raise invalid_attribute(name) from None
+        elif name not in _OPTIONAL:
+            raise unknown_attribute(name)
+        if value:
+            after[name] = value
+        else:
+            after.pop(name, None)
+    if after.get("FifoThroughputLimit") == "perMessageGroupId" and after["DeduplicationScope"] == "queue":
+        raise invalid_attribute(
+            "FifoThroughputLimit", "perMessageGroupId needs DeduplicationScope to be messageGroup."
+        )
+    if requested.get("KmsMasterKeyId"):
+        if requested.get("SqsManagedSseEnabled") == "true":
+            raise SqsError(
+                "InvalidAttributeName",
+                "You can use one type of server-side encryption (SSE) at one time. "
+                "You can either enable KMS SSE or SQS SSE.",
+            )
+        after["SqsManagedSseEnabled"] = "false"
+    if creating and fifo:
+        after["FifoQueue"] = "true"
+    return after
+
+
+def differing_attribute(
+    existing: Mapping[str, str], requested: Mapping[str, str], *, fifo: bool
+) -> str | None:
+    """Name the first requested attribute whose value is not the existing one, if any."""
+    wanted = new_queue_attributes(requested, fifo=fifo)
+    return next((name for name in requested if existing.get(name) != wanted.get(name)), None)
+
+
+def parse_redrive_policy(text: str) -> RedrivePolicy:
+    """Parse the value of RedrivePolicy.
+
+    Raises:
+        SqsError: it is not JSON, a key is missing, or the count is not 1 to 1,000.
+    """
+    policy = _json_object(text, "RedrivePolicy")
+    for key in ("deadLetterTargetArn", "maxReceiveCount"):
+        if key not in policy:
+            raise invalid_value(
+                text, "RedrivePolicy", f"Redrive policy does not contain mandatory attribute: {key}."
+            )
+    arn, count = policy["deadLetterTargetArn"], policy["maxReceiveCount"]
+    if not isinstance(arn, str) or not arn.startswith("arn:"):
+        raise invalid_value(text, "RedrivePolicy", "Invalid value for deadLetterTargetArn.")
+    if isinstance(count, str) and count.isascii() and count.isdigit():
+        count = int(count)
+    if type(count) is not int or not 1 <= count <= 1000:
+        raise invalid_value(
+            text, "RedrivePolicy", "Invalid value for maxReceiveCount: must be between 1 and 1000."
+        )
+    return RedrivePolicy(arn, count)
+
+
+def parse_redrive_allow_policy(text: str) -> RedriveAllowPolicy:
+    """Parse the value of RedriveAllowPolicy.
+
+    Raises:
+        SqsError: it is not JSON, or not one of the three permissions with what it asks for.
+    """
+    policy = _json_object(text, "RedriveAllowPolicy")
+    permission, sources = policy.get("redrivePermission"), policy.get("sourceQueueArns", [])
+    if (
+        permission not in ("allowAll", "denyAll", "byQueue")
+        or not isinstance(sources, list)
+        or not all(isinstance(arn, str) for arn in sources)
+        or len(sources) > 10
+        or bool(sources) != (permission == "byQueue")
+    ):
+        raise invalid_value(text, "RedriveAllowPolicy", "Amazon SQS can't create the redrive allow policy.")
+    return RedriveAllowPolicy(permission, tuple(sources))
+
+
+def _json_object(text: str, name: str) -> dict[str, object]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise invalid_value(text, name, "Redrive policy is not a valid JSON map.")
+    return value
