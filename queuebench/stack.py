@@ -253,7 +253,7 @@ class Stack:
     def add_module(self, verb: str, *options: str) -> Service:
         """Add one of the project's own HTTP services."""
         argv = [sys.executable, "-m", "queuebench", verb, "--port", str(self.ports[verb]), *options]
-        return self._add(verb, argv, r"listens on http")
+        return self._add(verb, argv, r"listen(s|ing) on http")
 
     def add_subscriber(self, number: int) -> Service:
         """Add a subscriber."""
@@ -270,7 +270,13 @@ class Stack:
     def publish(self, messages: str, *options: str) -> subprocess.Popen[bytes]:
         """Start a publisher whose output goes to this process's own."""
         argv = [sys.executable, "publisher.py", messages, *options]
-        return subprocess.Popen(argv, cwd=ROOT, env=self.environment)
+        return subprocess.Popen(
+            argv,
+            cwd=ROOT,
+            env=self.environment,
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
 
     def close(self) -> None:
         """Stop everything, in the order in which messages flow."""
