@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import uuid
@@ -117,7 +118,7 @@ class Sqs(Queue):
             answer = self._client.receive_message(
                 QueueUrl=url,
                 MaxNumberOfMessages=self.batch_size,
-                WaitTimeSeconds=min(LONG_POLL_SECONDS, max(0, round(wait_seconds))),
+                WaitTimeSeconds=min(LONG_POLL_SECONDS, max(0, math.ceil(wait_seconds))),
             )
         messages = answer.get("Messages", [])
         bodies = [message["Body"].encode("utf-8", "surrogatepass") for message in messages]
