@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make bench       both queues, side by side (MESSAGES= QUEUE= SUBSCRIBERS= WORKERS=)"
+	@echo "make bench       both queues, side by side (MESSAGES= QUEUE= SUBSCRIBERS= WORKERS= SET='NAME=VALUE …')"
 	@echo "make test        the tests"
 	@echo "make lint        ruff and mypy"
 
@@ -24,10 +24,18 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
+# Only what is set on the command line: an exported MESSAGES or QUEUE of some other project is not meant.
+set_here = $(if $(filter command line,$(origin $(1))),$(2) '$($(1))')
+
+bench: $(VENV)/.installed
+	@$(PY) -m queuebench bench $(call set_here,MESSAGES,--messages) $(call set_here,QUEUE,--queue) \
+	  $(call set_here,SUBSCRIBERS,--subscribers) $(call set_here,WORKERS,--workers) \
+	  $(call set_here,SQS,--sqs) $(foreach pair,$(SET),--set '$(pair)')
+
 test: $(VENV)/.installed-dev
 	@$(PY) -m pytest
 
 lint: $(VENV)/.installed-dev
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
 
-.PHONY: help test lint
+.PHONY: help bench test lint

@@ -6,6 +6,9 @@ import sys
 from queuebench.errors import QueueBenchError
 
 VERBS = {
+    "bench": ("queuebench.bench", "both queues, side by side, without Docker"),
+    "endpoint": ("queuebench.endpoint", "answers POSTs after PUSH_SECONDS and keeps the tally"),
+    "monitor": ("queuebench.monitor", "opens and closes runs, keeps the figures, writes the results"),
     "sqs": ("queuebench.local_sqs", "a local SQS that behaves, limits and bills like AWS"),
 }
 

@@ -126,11 +126,10 @@ class Telemetry:
         with self._lock:
             self._touch(run).accepted.add(first, last)
 
-    def count(self, run: str | None, name: str) -> int:
-        """Return one of the counts so far."""
+    def accepted_so_far(self, run: str) -> Ranges:
+        """Return the numbers that `accepted` was told."""
         with self._lock:
-            totals = self._runs.get(run or "")
-            return totals.counts[name] if totals else 0
+            return Ranges(self._runs[run].accepted) if run in self._runs else Ranges()
 
     def _touch(self, run: str) -> RunTotals:
         totals = self._runs.get(run)

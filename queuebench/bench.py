@@ -1,0 +1,114 @@
+"""Both queues, one after the other, through real processes on this machine; then side by side.
+
+Nothing needs to be installed or running: the servers are started here and gone afterwards. Neither
+`.env`, nor AWS, nor a Redis that was there already is touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import orjson
+
+from queuebench import settings as settings_module
+from queuebench import summary_text
+from queuebench.errors import SettingsError
+from queuebench.queues import QUEUES
+from queuebench.stack import ROOT, Stack
+
+DEFAULT_MESSAGES = "10000"
+
+
+def main(argv: list[str]) -> int:
+    """Run the benchmark; return 0 where every run is valid and nothing was lost."""
+    parser = argparse.ArgumentParser(prog="python -m queuebench bench", description=__doc__)
+    parser.add_argument("--messages", default=DEFAULT_MESSAGES, help="how many, or a list of runs: 100,1000")
+    parser.add_argument("--queue", default=",".join(QUEUES), help=f"which (default: {','.join(QUEUES)})")
+    parser.add_argument("--subscribers", type=_processes, default=1, metavar="N")
+    parser.add_argument("--workers", type=_processes, default=1, metavar="N")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of .env"
+    )
+    parser.add_argument(
+        "--sqs", default="", metavar="OPTIONS", help="options of the local SQS: '--latency 0 --no-quotas'"
+    )
+    parser.add_argument("--results", type=Path, default=ROOT / "results", help="where the results go")
+    options = parser.parse_args(argv)
+    queues = [name.strip().upper() for name in options.queue.split(",")]
+    if unknown := [name for name in queues if name not in QUEUES]:
+        raise SettingsError(f"QUEUE={unknown[0]!r} is unknown; known: {', '.join(QUEUES)}")
+    settings = _settings(options.set)
+    settings_module.bursts(options.messages)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        summaries = [summary for queue in queues for summary in _runs(queue, options, settings)]
+    except KeyboardInterrupt:
+        print("bench: stopped; nothing is left running", file=sys.stderr)
+        return 130
+    print()
+    print("\n".join(summary_text.of_run(summary) for summary in summaries))
+    fine = summaries and all(s["valid"] and s["counts"]["lost"] == 0 for s in summaries)
+    return 0 if fine else 1
+
+
+def _runs(queue: str, options: argparse.Namespace, settings: Mapping[str, str]) -> Sequence[dict[str, Any]]:
+    """Run one queue in a stack of its own, and return the summaries of its runs."""
+    before = set(options.results.glob("*/summary.json"))
+    scratch = ROOT / ".bench"
+    scratch.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        dir=scratch, prefix=f"{queue.lower()}-", ignore_cleanup_errors=True
+    ) as folder:
+        print(f"{queue}: starting servers, endpoint, monitor, workers and subscribers", flush=True)
+        stack = Stack(
+            Path(folder),
+            queue,
+            subscribers=options.subscribers,
+            workers=options.workers,
+            settings=settings,
+            results=options.results,
+            sqs_options=options.sqs.split(),
+        )
+        with stack:
+            publisher = stack.publish(options.messages, "--wait")
+            try:
+                publisher.wait()
+            except KeyboardInterrupt:
+                publisher.terminate()
+                try:
+                    publisher.wait(timeout=10)
+                except subprocess.TimeoutExpired:
+                    publisher.kill()
+                raise
+    new = sorted(set(options.results.glob("*/summary.json")) - before)
+    return [orjson.loads(path.read_bytes()) for path in new]
+
+
+def _settings(pairs: Sequence[str]) -> dict[str, str]:
+    known = {name.upper() for name in settings_module.Settings.__dataclass_fields__}
+    settings = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or name not in known:
+            raise SettingsError(f"{pair!r}: NAME=VALUE is needed, with a name from .env.example")
+        settings[name] = value
+    settings_module.load(settings)
+    return settings
+
+
+def _processes(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 1 to 100 is needed")
+    return int(text)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

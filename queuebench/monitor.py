@@ -1,0 +1,342 @@
+"""The monitor: opens and closes runs, keeps the newest totals of each process, writes the results.
+
+It is not on the way of any message. It may be killed and started again: the record of an open run
+is on disk, and the processes send their totals again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import importlib.metadata
+import platform
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+import requests
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from queuebench import dead_letters, metrics
+from queuebench import settings as settings_module
+from queuebench.broker import Broker
+from queuebench.errors import QueueError
+from queuebench.queues import Depth, open_queue
+from queuebench.ranges import Ranges
+from queuebench.redis_client import connect, explained
+from queuebench.run import GONE_SECONDS, Run
+from queuebench.serve import serve
+from queuebench.settings import Settings
+
+TICK_SECONDS = 1.0
+# Every process reports once more after the last message has arrived.
+LAST_REPORTS_SECONDS = 1.5
+PACKAGES = ("celery", "kombu", "redis", "boto3", "requests", "gevent")
+
+
+class Monitor:
+    """Runs, and what is known of the processes."""
+
+    def __init__(self, settings: Settings, results: Path) -> None:
+        self._settings, self._results = settings, results
+        self._queue = open_queue(settings.queue, settings.options())
+        self._broker = Broker(settings.redis_celery_url)
+        self._redis = {"broker": self._broker.client}
+        if settings.queue == "REDIS":
+            self._redis["queue"] = connect(settings.redis_pubsub_url)
+        self._processes: dict[str, dict[str, Any]] = {}
+        self._seen_at: dict[str, float] = {}
+        self._dead_seen = 0
+        self._lock = threading.Lock()
+        self._session = requests.Session()
+        self._run: Run | None = None
+        self._summaries: dict[str, dict[str, Any]] = {}
+        results.mkdir(parents=True, exist_ok=True)
+        self._resume()
+
+    def _resume(self) -> None:
+        """Go on with the run that was open when the monitor was killed."""
+        for path in sorted(self._results.glob("*/run.json")):
+            with contextlib.suppress(orjson.JSONDecodeError):
+                run = Run(orjson.loads(path.read_bytes()))
+                if run.is_open:
+                    self._run = run
+                    for publisher in run.record["publishers"].values():
+                        publisher["seen_at"] = time.time()
+
+    def report(self, report: dict[str, Any]) -> None:
+        """Take the newest totals of a process."""
+        now = time.time()
+        with self._lock:
+            self._processes[report["process"]] = {**report, "runs": {}}
+            self._seen_at[report["process"]] = now
+            for gone in [p for p, at in self._seen_at.items() if now - at > 10 * GONE_SECONDS]:
+                del self._processes[gone], self._seen_at[gone]
+            if self._run is not None:
+                self._run.report(report, now)
+
+    def join(self, process: str, burst: int, messages: int, settings: dict[str, Any]) -> dict[str, Any]:
+        """Let a publisher into the open run, or open one."""
+        with self._lock:
+            if self._run is None:
+                self._run = self._open(settings)
+            first = self._run.join(process, burst, messages, time.time())
+            self._save()
+            return {"run_id": self._run.id, "first": first, "backlog": self._run.record["backlog_before"]}
+
+    def leave(self, run_id: str, process: str, burst: int, accepted: list[list[int]]) -> None:
+        """Note that a publisher has ended."""
+        with self._lock:
+            if self._run is not None and self._run.id == run_id:
+                self._run.leave(process, burst, accepted)
+                self._save()
+
+    def progress(self, run_id: str) -> dict[str, Any] | None:
+        """Return how far a run is, with its summary when it is over; None: no such run."""
+        with self._lock:
+            if self._run is not None and self._run.id == run_id:
+                run = self._run
+                return {
+                    "accepted": len(run.accepted()),
+                    "delivered": run.delivered(),
+                    "summary": None,
+                }
+        path = self._results / run_id / "summary.json"
+        if Path(run_id).name != run_id or not path.is_file():
+            return None
+        summary = orjson.loads(path.read_bytes())
+        counts = summary["counts"]
+        return {"accepted": counts["published"], "delivered": counts["delivered"], "summary": summary}
+
+    def tick(self) -> None:
+        """Look at the servers, and close the run where it is over."""
+        run = self._run
+        if run is None:
+            return
+        sample = self._sample(run)
+        now = time.time()
+        with self._lock:
+            run.record["tally"] |= sample["tally"]
+            run.record["dead_letters"] = sample["dead_letters"]
+            run.record["servers"] = sample["servers"]
+            look = run.looks_complete(now) and run.record["tally"]["proven"]
+        arrived = self._tally(run.id, numbers=True) if look else {}
+        with self._lock:
+            run.record["tally"] |= arrived
+            how = run.judge(now, sample["empty"])
+            self._append_series(run, sample, now)
+            if how is None:
+                run.record["ending_since"] = None
+            elif run.record["ending_since"] is None:
+                run.record["ending_since"] = now
+            elif now - run.record["ending_since"] >= LAST_REPORTS_SECONDS:
+                self._close(run, now, how)
+                return
+            self._save()
+
+    def _open(self, settings: dict[str, Any]) -> Run:
+        now = time.time()
+        queue = self._settings.queue
+        run_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{queue.lower()}-{uuid.uuid4().hex[:4]}"
+        depth, backlog = self._depth(), self._backlog()
+        versions = {"python": platform.python_version()}
+        versions |= {package: importlib.metadata.version(package) for package in PACKAGES}
+        alive = {
+            process: report
+            for process, report in self._processes.items()
+            if now - self._seen_at[process] < GONE_SECONDS and not report["ended"]
+        }
+        self._dead_seen = 0
+        return Run.open(
+            run_id,
+            now,
+            settings,
+            versions,
+            queue,
+            self._settings.queue_label,
+            {"queue": sum(depth or (0, 0)), "celery": sum(backlog or (0, 0))},
+            alive,
+        )
+
+    def _close(self, run: Run, now: float, how: str) -> None:
+        if run.record["tally"]["proven"] and how != "complete":
+            run.record["tally"] |= self._tally(run.id, numbers=True)
+        run.close(now, how)
+        self._save()
+        summary = metrics.summarise(run.record)
+        _write(self._results / run.id / "summary.json", summary, indent=True)
+        self._run = None
+        print(f"monitor: run {run.id} is over: {how}", flush=True)
+
+    def _sample(self, run: Run) -> dict[str, Any]:
+        depth, backlog = self._depth(), self._backlog()
+        empty = None if depth is None or backlog is None else not (sum(depth) or sum(backlog))
+        servers = {**run.record["servers"]}
+        for name, client in self._redis.items():
+            with contextlib.suppress(QueueError), explained(client):
+                servers[name] = _server(client.info(), servers.get(name))
+        return {
+            "depth": depth,
+            "backlog": backlog,
+            "empty": empty,
+            "servers": servers,
+            "dead_letters": self._dead_letters(run),
+            "tally": self._tally(run.id),
+        }
+
+    def _depth(self) -> Depth | None:
+        with contextlib.suppress(QueueError):
+            return self._queue.depth()
+        return None
+
+    def _backlog(self) -> Depth | None:
+        with contextlib.suppress(QueueError):
+            return self._broker.backlog()
+        return None
+
+    def _dead_letters(self, run: Run) -> dict[str, Any]:
+        known: dict[str, Any] = run.record["dead_letters"]
+        with contextlib.suppress(QueueError), explained(self._broker.client):
+            length: Any = self._broker.client.llen(dead_letters.KEY)
+            first = self._dead_seen if length >= self._dead_seen else 0
+            numbers, count = Ranges(known["numbers"]), known["count"]
+            records: Any = (
+                self._broker.client.lrange(dead_letters.KEY, first, length - 1) if length > first else []
+            )
+            for record in records:
+                letter = dead_letters.DeadLetter.decode(record)
+                if letter.run == run.id and letter.number is not None and letter.number not in numbers:
+                    numbers.add(letter.number)
+                    count += 1
+            self._dead_seen = length
+            return {"count": count, "numbers": numbers.to_json()}
+        return known
+
+    def _tally(self, run_id: str, numbers: bool = False) -> dict[str, Any]:
+        """Ask the endpoint what arrived; an endpoint that is not ours proves nothing."""
+        if not self._settings.push_url:
+            return {"proven": False}
+        parts = urlsplit(self._settings.push_url)
+        query = {"run": run_id, **({"numbers": "1"} if numbers else {})}
+        try:
+            answer = self._session.get(
+                f"{parts.scheme}://{parts.netloc}/tally", params=query, timeout=(2.0, 10.0)
+            )
+            data = orjson.loads(answer.content) if answer.status_code == 200 else {}
+        except (requests.RequestException, orjson.JSONDecodeError):
+            return {}
+        if not isinstance(data, dict) or data.get("endpoint") != "queuebench":
+            return {"proven": False}
+        tally = {"proven": True, "distinct": data["distinct"], "duplicates": data["duplicates"]}
+        return {**tally, "arrived": data["numbers"]} if numbers else tally
+
+    def _append_series(self, run: Run, sample: dict[str, Any], now: float) -> None:
+        cpu: dict[str, float] = {}
+        for process in run.record["processes"].values():
+            spent = process["latest"]["cpu_seconds"] - process["baseline"]["cpu_seconds"]
+            cpu[process["role"]] = cpu.get(process["role"], 0.0) + spent
+        line = {
+            "at": now,
+            **{name: run.count(name) for name in ("published", "received", "handed_over", "pushed")},
+            "delivered": run.delivered(),
+            "queue": sample["depth"] and sample["depth"]._asdict(),
+            "celery": sample["backlog"] and sample["backlog"]._asdict(),
+            "dead_letters": run.record["dead_letters"]["count"],
+            "cpu_seconds": {role: round(seconds, 3) for role, seconds in cpu.items()},
+            "memory_bytes": {name: s["used_memory"] for name, s in run.record["servers"].items()},
+        }
+        path = self._results / run.id / "series.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        with path.open("ab") as series:
+            series.write(orjson.dumps(line) + b"\n")
+
+    def _save(self) -> None:
+        if self._run is not None:
+            _write(self._results / self._run.id / "run.json", self._run.record)
+
+
+def _server(info: dict[str, Any], before: dict[str, Any] | None) -> dict[str, Any]:
+    now = {
+        "version": info.get("valkey_version") or info.get("redis_version"),
+        "run_id": info["run_id"],
+        "used_memory": info["used_memory"],
+        "evicted_keys": info["evicted_keys"],
+        "cpu_seconds": info["used_cpu_user"] + info["used_cpu_sys"],
+        "refused_for_memory": int((info.get("errorstat_OOM") or {}).get("count", 0)),
+    }
+    first = before["first"] if before else now
+    peak = max(now["used_memory"], before["peak_memory"] if before else 0)
+    return {**now, "first": first, "peak_memory": peak}
+
+
+def _write(path: Path, data: Any, indent: bool = False) -> None:
+    """Replace a file in one step, so that a reader or a crash never meets half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".tmp")
+    beside.write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2 if indent else None) + b"\n")
+    beside.replace(path)
+
+
+def application(monitor: Monitor) -> Starlette:
+    """Return the monitor's HTTP interface."""
+
+    async def report(request: Request) -> Response:
+        await asyncio.to_thread(monitor.report, orjson.loads(await request.body()))
+        return JSONResponse({})
+
+    async def join(request: Request) -> Response:
+        return JSONResponse(await asyncio.to_thread(monitor.join, **orjson.loads(await request.body())))
+
+    async def leave(request: Request) -> Response:
+        body = orjson.loads(await request.body())
+        await asyncio.to_thread(monitor.leave, request.path_params["run"], **body)
+        return JSONResponse({})
+
+    async def progress(request: Request) -> Response:
+        found = monitor.progress(request.path_params["run"])
+        return JSONResponse(found) if found is not None else JSONResponse({"error": "no such run"}, 404)
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"ok": True})
+
+    async def tick_for_ever() -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            await asyncio.to_thread(monitor.tick)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        ticking = asyncio.create_task(tick_for_ever())
+        yield
+        ticking.cancel()
+
+    return Starlette(
+        routes=[
+            Route("/report", report, methods=["POST"]),
+            Route("/join", join, methods=["POST"]),
+            Route("/runs/{run}/leave", leave, methods=["POST"]),
+            Route("/runs/{run}/progress", progress),
+            Route("/health", health),
+        ],
+        lifespan=lifespan,
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Serve until stopped."""
+    parser = argparse.ArgumentParser(prog="python -m queuebench monitor", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8080, help="0 picks a free one (default: 8080)")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="where the results go")
+    options = parser.parse_args(argv)
+    monitor = Monitor(settings_module.load(), options.results)
+    return serve(application(monitor), "monitor", options.host, options.port)

@@ -1,0 +1,146 @@
+"""What a publisher does: join a run, flood the queue, leave, and follow the run where asked."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+import uuid
+from types import FrameType
+from typing import Any
+
+from queuebench import progress, summary_text
+from queuebench.errors import SettingsError
+from queuebench.flood import Flood
+from queuebench.monitor_client import MonitorClient, MonitorError
+from queuebench.queues import open_queue
+from queuebench.settings import Settings
+from queuebench.telemetry import Telemetry
+
+# us-east-1, requests beyond the free tier: the SQS pricing page, 2026-11.
+USD_PER_REQUEST = {False: 0.40e-6, True: 0.50e-6}
+
+
+class Publication:
+    """One publisher process: one or more runs."""
+
+    def __init__(self, settings: Settings, bursts: tuple[int, ...], wait: bool) -> None:
+        self._settings, self._bursts, self._wait = settings, bursts, wait
+        if not settings.monitor_url and (wait or len(bursts) > 1):
+            raise SettingsError(
+                "--wait and a list of runs need a monitor: set MONITOR_URL, or start one with "
+                "`python -m queuebench monitor` and set MONITOR_URL=http://127.0.0.1:8080"
+            )
+        self._queue = open_queue(settings.queue, settings.options())
+        self._telemetry = Telemetry("publisher", settings.monitor_url, requests_made=self._queue.requests)
+        self._monitor = MonitorClient(settings.monitor_url) if settings.monitor_url else None
+        self._flood: Flood | None = None
+        self._stopped = False
+
+    def run(self) -> int:
+        """Publish every burst; return 0, 1 where messages were refused or lost, 130 where stopped.
+
+        Raises:
+            QueueBenchError: the queue cannot be used.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        self._queue.check()
+        self._say_what_it_costs()
+        self._telemetry.start()
+        worst = 0
+        try:
+            for burst, messages in enumerate(self._bursts):
+                worst = max(worst, self._burst(burst, messages, burst + 1 == len(self._bursts)))
+                if self._stopped:
+                    return 130
+        finally:
+            self._queue.close()
+            self._telemetry.close()
+        return worst
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        if self._stopped:
+            raise KeyboardInterrupt
+        self._stopped = True
+        if self._flood is not None:
+            self._flood.stopping.set()
+        else:
+            raise KeyboardInterrupt
+
+    def _burst(self, burst: int, messages: int, last: bool) -> int:
+        run, first = self._join(burst, messages)
+        self._flood = Flood(
+            self._queue, run, first, messages, self._settings.publisher_delay, self._telemetry
+        )
+        began = time.perf_counter()
+        with progress.Counter(f"publishing to {self._settings.queue_label}", messages) as counter:
+            outcome = self._flood.run(counter.show)
+        seconds = time.perf_counter() - began
+        self._flood = None
+        rate = outcome.accepted / seconds if seconds else 0.0
+        print(
+            f"publisher: {self._settings.queue_label} accepted {outcome.accepted:,} of {messages:,} messages "
+            f"in {seconds:.2f} s ({rate:,.0f}/s)" + (f"; {outcome.failure}" if outcome.failure else ""),
+            flush=True,
+        )
+        verdict = 1 if outcome.failure else 0
+        if self._monitor is None:
+            return verdict
+        self._leave(run, burst)
+        if self._stopped or not (self._wait or not last):
+            return verdict
+        return max(verdict, self._follow(run, show=self._wait))
+
+    def _join(self, burst: int, messages: int) -> tuple[str, int]:
+        run = f"{time.strftime('%Y%m%d-%H%M%S')}-{self._settings.queue.lower()}-{uuid.uuid4().hex[:4]}"
+        if self._monitor is None:
+            return run, 0
+        try:
+            joined = self._monitor.join(self._telemetry.process, burst, messages, self._settings.public())
+        except MonitorError as error:
+            if self._wait:
+                raise
+            print(f"publisher: {error}; publishing without figures", file=sys.stderr, flush=True)
+            self._monitor = None
+            return run, 0
+        waiting = sum(joined["backlog"].values())
+        if waiting:
+            print(f"publisher: {waiting:,} messages were there before; they are shipped too", flush=True)
+        return str(joined["run_id"]), int(joined["first"])
+
+    def _leave(self, run: str, burst: int) -> None:
+        assert self._monitor is not None
+        accepted = self._telemetry.accepted_so_far(run).to_json()
+        try:
+            self._monitor.leave(run, self._telemetry.process, burst, accepted)
+        except MonitorError as error:
+            if self._wait:
+                raise
+            print(f"publisher: {error}", file=sys.stderr)
+
+    def _follow(self, run: str, show: bool) -> int:
+        assert self._monitor is not None
+        summary: dict[str, Any] = {}
+        with progress.Counter("delivered", 0) as counter:
+            for state in self._monitor.follow(run):
+                counter.total = state["accepted"]
+                counter.show(state["delivered"])
+                summary = state.get("summary") or {}
+        if show:
+            print(summary_text.of_run(summary), flush=True)
+        return 0 if summary["valid"] and summary["counts"]["lost"] == 0 else 1
+
+    def _say_what_it_costs(self) -> None:
+        settings = self._settings
+        if settings.queue != "SQS" or settings.local_sqs:
+            return
+        messages = sum(self._bursts)
+        # A send, a receive and a delete for ten messages, or for each where they are paced.
+        requests = messages * (3 if settings.publisher_delay else 0.3)
+        usd = requests * USD_PER_REQUEST[settings.queue_name.endswith(".fifo")]
+        print(
+            f"publisher: {messages:,} messages through AWS SQS are about {requests:,.0f} requests, "
+            f"${usd:,.2f} (us-east-1, without the free tier)",
+            flush=True,
+        )
