@@ -48,6 +48,13 @@ def post(server: LocalSqs, body: bytes, **headers: str) -> tuple[int, dict[str, 
     return reply.status, {key.lower(): value for key, value in reply.getheaders()}, answer
 
 
+def await_polls(server: LocalSqs, count: int) -> None:
+    """Wait until so many long polls wait."""
+    deadline = time.monotonic() + 20
+    while get(server, "/health")["long_polls"] != count:
+        assert time.monotonic() < deadline
+
+
 def waiting(sqs: Sqs, url: str) -> int:
     return int(sqs.attribute(url, "ApproximateNumberOfMessages"))
 
@@ -172,31 +179,33 @@ def test_a_slow_connection_holds_up_nobody(local: Sqs, local_server: LocalSqs) -
     ).encode() + body
     with socket.create_connection((local_server.host, local_server.port), timeout=10) as slow:
         for i in range(0, len(request), 16):
-            slow.sendall(request[i : i + 16])
             if i % 64 == 0:
                 assert waiting(local, url) == 0
+            slow.sendall(request[i : i + 16])
         assert slow.recv(1000).startswith(b"HTTP/1.1 200")
     assert local.bodies(url) == ["slow"]
 
 
-def test_a_poll_whose_client_left_takes_no_message(local: Sqs, local_server: LocalSqs) -> None:
-    url = local.queue()
+def test_a_poll_whose_client_left_takes_no_message(own: tuple[LocalSqs, Sqs]) -> None:
+    server, sqs = own
+    url = sqs.queue()
     body = json.dumps({"QueueUrl": url, "WaitTimeSeconds": 20}).encode()
+    head = (
+        "POST / HTTP/1.1\r\nHost: x\r\nX-Amz-Target: AmazonSQS.ReceiveMessage\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
     for _ in range(3):
-        gone = socket.create_connection((local_server.host, local_server.port))
-        gone.sendall(
-            b"POST / HTTP/1.1\r\nHost: x\r\nX-Amz-Target: AmazonSQS.ReceiveMessage\r\nContent-Length: "
-            + f"{len(body)}\r\n\r\n".encode()
-            + body
-        )
-        local.queue()
-        gone.close()
-    local.queue()
-    local.send(url, "x")
-    assert local.bodies(url) == ["x"]
+        with socket.create_connection((server.host, server.port)) as gone:
+            gone.sendall(head.encode() + body)
+            await_polls(server, 1)
+        await_polls(server, 0)
+    sqs.send(url, "x")
+    assert sqs.bodies(url) == ["x"]
 
 
-def test_each_poll_that_waits_gets_one_of_the_messages_that_arrive(local: Sqs) -> None:
+def test_each_poll_that_waits_gets_one_of_the_messages_that_arrive(
+    local: Sqs, local_server: LocalSqs
+) -> None:
     url = local.queue()
     received: list[str] = []
 
@@ -206,6 +215,7 @@ def test_each_poll_that_waits_gets_one_of_the_messages_that_arrive(local: Sqs) -
     pollers = [threading.Thread(target=poll) for _ in range(5)]
     for poller in pollers:
         poller.start()
+    await_polls(local_server, 5)
     local.send(url, *"abcde")
     for poller in pollers:
         poller.join(timeout=15)
@@ -213,13 +223,16 @@ def test_each_poll_that_waits_gets_one_of_the_messages_that_arrive(local: Sqs) -
 
 
 @pytest.mark.parametrize("freed_by", ["delete", "timeout", "change"])
-def test_a_poll_wakes_when_a_locked_group_becomes_free(local: Sqs, freed_by: str) -> None:
+def test_a_poll_wakes_when_a_locked_group_becomes_free(
+    local: Sqs, local_server: LocalSqs, freed_by: str
+) -> None:
     url = local.fifo(VisibilityTimeout=2 if freed_by == "timeout" else 600)
     local.send_fifo(url, "g", "a", "b")
     (message,) = local.receive(url, 1)
     received: list[str] = []
     poller = threading.Thread(target=lambda: received.extend(local.bodies(url, 1, wait=20)))
     poller.start()
+    await_polls(local_server, 1)
     if freed_by == "delete":
         local.delete(url, message)
     elif freed_by == "change":
@@ -230,7 +243,9 @@ def test_a_poll_wakes_when_a_locked_group_becomes_free(local: Sqs, freed_by: str
     assert received == (["b"] if freed_by == "delete" else ["a"])
 
 
-def test_a_poll_wakes_when_a_dead_letter_or_a_moved_message_arrives(local: Sqs) -> None:
+def test_a_poll_wakes_when_a_dead_letter_or_a_moved_message_arrives(
+    local: Sqs, local_server: LocalSqs
+) -> None:
     dead = local.queue()
     policy = json.dumps({"deadLetterTargetArn": local.arn(dead), "maxReceiveCount": 1})
     url = local.queue(VisibilityTimeout=0, RedrivePolicy=policy)
@@ -241,16 +256,18 @@ def test_a_poll_wakes_when_a_dead_letter_or_a_moved_message_arrives(local: Sqs) 
         target=lambda: received.extend(local.bodies(dead, wait=20, VisibilityTimeout=0))
     )
     poller.start()
+    await_polls(local_server, 1)
     assert local.bodies(url) == []
     poller.join(timeout=15)
-    mover = threading.Thread(target=lambda: received.extend(local.bodies(url, wait=20)))
-    mover.start()
+    taker = threading.Thread(target=lambda: received.extend(local.bodies(url, wait=20)))
+    taker.start()
+    await_polls(local_server, 1)
     local.client.start_message_move_task(SourceArn=local.arn(dead))
-    mover.join(timeout=15)
+    taker.join(timeout=15)
     assert received == ["x", "x"]
 
 
-def test_a_poll_of_a_queue_that_is_deleted_ends(local: Sqs) -> None:
+def test_a_poll_of_a_queue_that_is_deleted_ends(local: Sqs, local_server: LocalSqs) -> None:
     url = local.queue()
     errors: list[str] = []
 
@@ -259,6 +276,7 @@ def test_a_poll_of_a_queue_that_is_deleted_ends(local: Sqs) -> None:
 
     poller = threading.Thread(target=poll)
     poller.start()
+    await_polls(local_server, 1)
     local.client.delete_queue(QueueUrl=url)
     poller.join(timeout=15)
     assert errors == ["AWS.SimpleQueueService.NonExistentQueue"]
@@ -677,25 +695,15 @@ def test_a_signal_ends_it_at_once_with_polls_answered(signum: int) -> None:
     with running() as server:
         sqs = Sqs(client_of(server.url))
         url = sqs.queue()
-        # the poll is known to wait when a message that it takes over a fresh connection was delivered
         answers: list[list[str]] = []
-
-        def poll() -> None:
-            for _ in range(2):
-                answers.append(sqs.bodies(url, wait=20))
-
-        poller = threading.Thread(target=poll)
+        poller = threading.Thread(target=lambda: answers.append(sqs.bodies(url, wait=20)))
         poller.start()
-        sqs.send(url, "x")
-        while sqs.attribute(url, "ApproximateNumberOfMessagesNotVisible") == "0":
-            pass
-        while not answers:
-            pass
+        await_polls(server, 1)
         code, out, err = server.stop(signum)
         poller.join(timeout=15)
         assert (code, err) == (0, "")
         assert out.startswith("local SQS: stopped; AWS would have billed")
-        assert answers in ([["x"], []], [["x"]])
+        assert answers == [[]]
 
 
 def test_a_port_in_use_is_one_clear_line(local_server: LocalSqs) -> None:
