@@ -611,7 +611,7 @@ def test_a_log_is_written_anew_when_most_of_it_is_past(
     events = [["event", number] for number in range(1000)]
     for event in events:
         log.append([event])
-        if log.is_worth_compacting:
+        if log.is_worth_compacting(2):
             log.compact([["compacted"], event])
     size = (tmp_path / "local-sqs.log").stat().st_size
     assert size < 1100
