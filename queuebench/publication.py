@@ -20,6 +20,8 @@ from queuebench.telemetry import Telemetry
 # us-east-1, requests beyond the free tier: the SQS pricing page, 2026-11.
 USD_PER_REQUEST = {False: 0.40e-6, True: 0.50e-6}
 
+BATCHES_PER_BURST = 10**9
+
 
 class Publication:
     """One publisher process: one or more runs."""
