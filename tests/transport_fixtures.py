@@ -21,6 +21,7 @@ import redis
 from queuebench import transport
 
 ROOT = Path(__file__).parent.parent
+EVERYTHING = bool(os.environ.get("FAULTS"))
 
 
 def server_binaries() -> list[str]:
@@ -168,10 +169,10 @@ class Line:
         self.listener.close()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The first server that this machine has, for a whole module; each test empties it."""
-    server = Server(server_binaries()[0], tmp_path_factory.mktemp("redis"))
+@pytest.fixture(scope="module", params=server_binaries()[: None if EVERYTHING else 1])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The first server that this machine has, for a whole module; with FAULTS=1 each of them in turn."""
+    server = Server(request.param, tmp_path_factory.mktemp("redis"))
     server.start()
     yield server
     server.kill()

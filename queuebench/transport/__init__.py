@@ -25,8 +25,11 @@ from time import monotonic, sleep
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
+from weakref import WeakSet
 
 import redis
+from celery.signals import worker_shutting_down
+from celery.worker import state as worker_state
 from celery.worker.request import Request as CeleryRequest
 from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as kombu_redis
@@ -41,6 +44,7 @@ LEASE_SECONDS = 12.0
 MAX_DEATHS = 5
 TRIAL_SECONDS = 30.0
 COALESCE_SECONDS = 0.01
+TURN_SECONDS = 0.1
 FETCH_MAX = 1000
 PRIORITY_STEPS = tuple(kombu_redis.PRIORITY_STEPS)
 SEPARATOR = kombu_redis.Channel.sep
@@ -393,7 +397,7 @@ class Channel(kombu_redis.Channel):
 
     def fetch(self) -> int:
         """Deliver what has arrived, as far as there is credit; return how many messages that was."""
-        if not self._inbox and self.due():
+        if not _stopping() and not self._inbox and self.due():
             self._wait_for_company()
             queues = self._queue_cycle.consume(len(self.active_queues))
             acked = [queue for queue in queues if not self._callbacks[queue][1]]
@@ -402,8 +406,9 @@ class Channel(kombu_redis.Channel):
                 self._claim(acked, self._wanted() if acked else 0)
             if unacked and not self._inbox:
                 self._claim(unacked, 1, unrecorded=True)
-        delivered = 0
-        while self._inbox:
+        delivered, began = 0, monotonic()
+        # Where delivering is running, as in the solo pool, broadcasts and signals get their turn in between.
+        while self._inbox and not _stopping() and monotonic() - began < TURN_SECONDS:
             queue, tag, payload = self._inbox.popleft()
             if queue not in self._callbacks or queue not in self._active_queues:
                 self._return(queue, tag, payload)
@@ -529,6 +534,8 @@ class Channel(kombu_redis.Channel):
             raise
         self._last_claim = monotonic()
         if not want:
+            # The doorbell is silent about what this connection itself put back.
+            self._rang = self._rang or any(not isinstance(item, int) for item in settled)
             return
         state, left = reply[:2]
         taken = [
@@ -611,6 +618,12 @@ class Channel(kombu_redis.Channel):
         return bool(self._size(queue))
 
 
+def _stopping() -> bool:
+    """Return whether this process is a Celery worker that was told to stop."""
+    stop, terminate = worker_state.should_stop, worker_state.should_terminate
+    return (stop is not None and stop is not False) or (terminate is not None and terminate is not False)
+
+
 class _Poller(kombu_redis.MultiChannelPoller):
     """Waits for doorbells, for freed credit and for broadcasts."""
 
@@ -633,7 +646,11 @@ class _Poller(kombu_redis.MultiChannelPoller):
             try:
                 self.maybe_refresh_binding_expiry()
                 if not self._serve(timeout):
+                    if _stopping():
+                        raise TimeoutError
                     raise Empty
+            except TimeoutError:
+                raise
             except kombu_redis.Transport.connection_errors:
                 # The tasks that run go on running, so they must not be given back by closing the channel.
                 for channel in self._channels:
@@ -653,8 +670,9 @@ class _Poller(kombu_redis.MultiChannelPoller):
             if channel.active_fanout_queues:
                 self._register_LISTEN(channel)
         self.waiting = True
+        _WAITING.add(self)
         # Broadcasts get their turn in a worker that is never idle, too.
-        ready = delivered or any(channel.due() for channel in consuming)
+        ready = delivered or _stopping() or any(channel.due() for channel in consuming)
         events = self.poller.poll(0 if ready else timeout)
         self.waiting = False
         heard = False
@@ -697,6 +715,18 @@ class _Poller(kombu_redis.MultiChannelPoller):
             for end in self._alarm:
                 end.close()
             self._alarm = None
+
+
+_WAITING: WeakSet[_Poller] = WeakSet()
+
+
+def _wake_all(**_: Any) -> None:
+    """End the waits, so that a worker that is told to stop stops at once."""
+    for poller in list(_WAITING):
+        poller.wake()
+
+
+worker_shutting_down.connect(_wake_all, weak=False)
 
 
 class Transport(kombu_redis.Transport):
