@@ -19,7 +19,6 @@ def make(url: str, kind: str, slots: int, options: dict[str, object]) -> Celery:
     app = Celery("transport_app", set_as_current=False)
     if kind == "leased":
         app.conf.update(transport.celery_settings(url, slots, **options))
-        app.Task.Request = "queuebench.transport:Request"
     else:
         app.conf.update(broker_url=url, task_acks_late=True, task_ignore_result=True)
     app.conf.update(worker_hijack_root_logger=True, task_queue_max_priority=10)

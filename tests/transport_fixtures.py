@@ -94,7 +94,7 @@ class Worker:
             "APP_TRANSPORT": str(kind),
             "APP_SLOTS": str(slots),
             "APP_DONE": str(self.done),
-            "APP_OPTIONS": json.dumps({"lease_seconds": 2} | options if kind == "leased" else {}),
+            "APP_OPTIONS": json.dumps({"lease_seconds": 1} | options if kind == "leased" else {}),
             "PYTHONPATH": str(ROOT),
         }
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "info"]
@@ -115,9 +115,9 @@ class Worker:
         assert self.process is not None
         self.process.send_signal(number)
 
-    def wait(self) -> int:
+    def wait(self, seconds: float = 60) -> int:
         assert self.process is not None
-        return self.process.wait(60)
+        return self.process.wait(seconds)
 
     def kill(self) -> None:
         """kill -9 of the worker and of the children that it has with prefork."""
