@@ -12,7 +12,7 @@ from typing import Any
 from celery import Celery, Task, signals
 from celery.exceptions import Reject
 
-from queuebench import dead_letters, settings
+from queuebench import dead_letters, open_files, settings
 from queuebench.broker import Broker, celery_settings
 from queuebench.errors import QueueBenchError
 from queuebench.message import Message
@@ -115,6 +115,7 @@ def _report_the_end(**_: Any) -> None:
 
 @signals.celeryd_init.connect
 def _check(**_: Any) -> None:
+    open_files.raise_limit()
     try:
         broker.check()
     except QueueBenchError as error:

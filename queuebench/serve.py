@@ -8,6 +8,7 @@ from typing import Any
 
 import uvicorn
 
+from queuebench import open_files
 from queuebench.errors import QueueBenchError
 from queuebench.telemetry import Telemetry
 
@@ -25,6 +26,7 @@ def serve(app: Any, name: str, host: str, port: int, telemetry: Telemetry | None
     except (OSError, OverflowError) as error:
         raise QueueBenchError(f"cannot listen on {host}:{port}: {error}; choose another --port") from error
     listener.listen(4096)
+    open_files.raise_limit()
     config = uvicorn.Config(
         app,
         http="httptools",
