@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import sys
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -40,6 +42,8 @@ def serve(app: Any, name: str, host: str, port: int, telemetry: Telemetry | None
         date_header=False,
     )
     server = uvicorn.Server(config)
+    # uvicorn stops at a signal and then raises it again, which would end the process at once.
+    signal.signal(signal.SIGTERM, _stop)
     print(f"{name} listens on http://{host}:{listener.getsockname()[1]}", flush=True)
     if telemetry is not None:
         telemetry.start()
@@ -51,3 +55,7 @@ def serve(app: Any, name: str, host: str, port: int, telemetry: Telemetry | None
         if telemetry is not None:
             telemetry.close()
     return 0
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
