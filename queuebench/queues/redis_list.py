@@ -20,7 +20,7 @@ from queuebench.queues.base import Batch, Depth, Queue
 from queuebench.redis_client import PushOnce, connect, explained
 
 LEASE_SECONDS = 10.0
-RENEW_SECONDS = 2.5
+RENEWALS_PER_LEASE = 4
 # A blocking call has to end before the client's own time-out.
 LONGEST_WAIT_SECONDS = 5.0
 
@@ -69,11 +69,15 @@ class RedisList(Queue):
     batch_size = 1000
     sends = 2  # one builds a batch while the server works on the other's
     receivers = 2
+    wait_seconds = 2.0
 
-    def __init__(self, *, redis_pubsub_url: str, channel_name: str, **_: Any) -> None:
+    def __init__(
+        self, *, redis_pubsub_url: str, channel_name: str, lease_seconds: float = LEASE_SECONDS, **_: Any
+    ) -> None:
         self.name = channel_name
         self._client = connect(redis_pubsub_url)
         self._id = uuid.uuid4().hex
+        self._lease_ms = int(lease_seconds * 1000)
         self._consumers = f"{channel_name}:consumers"
         self._receive = self._client.register_script(_RECEIVE)
         self._give_back = self._client.register_script(_GIVE_BACK)
@@ -102,7 +106,7 @@ class RedisList(Queue):
         if consumer not in self._lanes:
             self._start_renewing(consumer)
         keys = [self.name, self._in_flight(consumer), self._consumers, f"{self.name}:lease:{consumer}"]
-        args: list[int | str] = [self.batch_size, consumer, int(LEASE_SECONDS * 1000)]
+        args: list[int | str] = [self.batch_size, consumer, self._lease_ms]
         give_up_at = time.monotonic() + wait_seconds
         while True:
             with explained(self._client):
@@ -132,6 +136,10 @@ class RedisList(Queue):
                 self._give_back(keys=[self.name, self._consumers], args=[self.name, consumer])
         self._client.close()
 
+    def stop_renewing(self) -> None:
+        """Let the leases run out, as they do when the process hangs."""
+        self._closed.set()
+
     def _in_flight(self, consumer: str) -> str:
         return f"{self.name}:in-flight:{consumer}"
 
@@ -148,7 +156,7 @@ class RedisList(Queue):
             with contextlib.suppress(QueueError), explained(self._client):
                 for consumer in list(self._lanes):
                     # Not SET: a server at its maxmemory would refuse it.
-                    self._client.pexpire(f"{self.name}:lease:{consumer}", int(LEASE_SECONDS * 1000))
+                    self._client.pexpire(f"{self.name}:lease:{consumer}", self._lease_ms)
                 self._give_back(keys=[self.name, self._consumers], args=[self.name, ""])
-            if self._closed.wait(RENEW_SECONDS):
+            if self._closed.wait(self._lease_ms / 1000 / RENEWALS_PER_LEASE):
                 return

@@ -1,0 +1,223 @@
+"""What every queue promises, held by each of them on a real server."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from queuebench.errors import QueueError, SettingsError, Unreachable
+from queuebench.queues import Queue, open_queue
+from queuebench.queues.sqs import Sqs
+from tests.conftest import Opener
+
+UNICODE = ["plain", "Olá, você", "日本語", "emoji 🚀🧵", '"quotes" \\ and \n', "עברית", "\u2028", "é" * 1000]
+
+
+def drain(queue: Queue, expected: int, seconds: float = 10.0) -> list[bytes]:
+    """Receive and acknowledge until so many messages came, or time is up."""
+    bodies: list[bytes] = []
+    give_up_at = time.monotonic() + seconds
+    lane = 0
+    while len(bodies) < expected and time.monotonic() < give_up_at:
+        batch = queue.receive(lane % queue.receivers, 0.5)
+        lane += 1
+        if batch is not None:
+            bodies.extend(batch.bodies)
+            queue.acknowledge(batch)
+    return bodies
+
+
+def test_any_unicode_comes_back_as_it_was_sent(open_fresh: Opener) -> None:
+    queue = open_fresh()
+    sent = [text.encode() for text in UNICODE]
+    assert list(queue.publish(sent, 0, 1)) == []
+    assert sorted(drain(queue, len(sent))) == sorted(sent)
+
+
+def test_a_batch_keeps_its_order(open_fresh: Opener) -> None:
+    queue = open_fresh()
+    sent = [b"message %d" % number for number in range(10)]
+    queue.publish(sent, 0, 1)
+    batch = queue.receive(0, 2)
+    assert batch is not None
+    assert list(batch.bodies) == sent
+
+
+def test_an_empty_receive_returns_after_the_wait(open_fresh: Opener) -> None:
+    queue = open_fresh()
+    began = time.monotonic()
+    assert queue.receive(0, 1) is None
+    assert 0.9 <= time.monotonic() - began < 5
+
+
+def test_a_waiting_receive_wakes_when_a_message_comes(open_fresh: Opener) -> None:
+    queue = open_fresh()
+    timer = threading.Timer(0.3, lambda: queue.publish([b"late"], 0, 1))
+    timer.start()
+    batch = queue.receive(0, 5)
+    timer.join()
+    assert batch is not None
+    assert list(batch.bodies) == [b"late"]
+
+
+def test_no_two_consumers_share_a_message(open_fresh: Opener) -> None:
+    first, second = open_fresh(), open_fresh()
+    sent = [b"%d" % number for number in range(100)]
+    for start in range(0, 100, 10):
+        first.publish(sent[start : start + 10], 0, start + 1)
+    received: list[bytes] = []
+    for _ in range(40):
+        for queue in (first, second):
+            batch = queue.receive(0, 0)
+            if batch is not None:
+                received.extend(batch.bodies)
+                queue.acknowledge(batch)
+    assert sorted(received) == sorted(sent)
+
+
+def test_two_lanes_of_one_consumer_share_nothing_either(open_fresh: Opener) -> None:
+    queue = open_fresh()
+    queue.publish([b"%d" % number for number in range(10)], 0, 1)
+    first = queue.receive(0, 1)
+    assert first is not None
+    assert queue.receive(1, 0) is None
+
+
+def test_acknowledge_removes(open_fresh: Opener) -> None:
+    queue = open_fresh()
+    queue.publish([b"once"], 0, 1)
+    assert drain(queue, 1) == [b"once"]
+    time.sleep(1.5)  # longer than what is in flight may stay there
+    assert queue.receive(0, 0) is None
+    assert sum(queue.depth()) == 0
+
+
+def test_what_is_not_acknowledged_comes_back(open_fresh: Opener) -> None:
+    dead, alive = open_fresh(), open_fresh()
+    dead.publish([b"a", b"b", b"c"], 0, 1)
+    batch = dead.receive(0, 1)
+    assert batch is not None
+    if hasattr(dead, "stop_renewing"):
+        dead.stop_renewing()
+    assert sorted(drain(alive, 3)) == [b"a", b"b", b"c"]
+
+
+def test_closing_gives_back_or_leaves_to_the_timeout_what_was_not_acknowledged(open_fresh: Opener) -> None:
+    first = open_fresh()
+    first.publish([b"kept"], 0, 1)
+    assert first.receive(0, 1) is not None
+    first.close()
+    assert drain(open_fresh(), 1) == [b"kept"]
+
+
+def test_a_late_acknowledgement_harms_nobody(open_fresh: Opener) -> None:
+    slow, other = open_fresh(), open_fresh()
+    slow.publish([b"x"], 0, 1)
+    late = slow.receive(0, 1)
+    assert late is not None
+    if hasattr(slow, "stop_renewing"):
+        slow.stop_renewing()
+    assert drain(other, 1) == [b"x"]
+    slow.acknowledge(late)
+    other.publish([b"y"], 0, 1)
+    assert drain(slow, 1) == [b"y"]
+
+
+def test_creating_twice_is_no_error(open_fresh: Opener) -> None:
+    open_fresh().check()
+    open_fresh().check()
+
+
+def test_depth_tells_waiting_from_in_flight(open_fresh: Opener) -> None:
+    queue = open_fresh()
+    queue.publish([b"1", b"2", b"3"], 0, 1)
+    assert tuple(queue.depth()) == (3, 0)
+    assert queue.receive(0, 1) is not None
+    assert tuple(queue.depth()) == (0, 3)
+
+
+def test_an_unknown_queue_names_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match=r"KAFKA.*REDIS, SQS"):
+        open_queue("KAFKA", {})
+
+
+def test_a_repeated_batch_is_published_once_where_the_queue_can_tell(open_fresh: Opener) -> None:
+    queue = open_fresh()
+    for _ in range(3):
+        queue.publish([b"1", b"2"], 0, 1)
+    queue.publish([b"3"], 0, 2)
+    exact = not isinstance(queue, Sqs) or queue.name.endswith(".fifo")
+    assert len(drain(queue, 3 if exact else 7)) == (3 if exact else 7)
+
+
+def test_a_list_of_another_type_is_explained(redis: Redis, redis_url: str) -> None:
+    name = uuid.uuid4().hex
+    redis.set(name, "a string")
+    queue = open_queue("REDIS", {"redis_pubsub_url": redis_url, "channel_name": name})
+    with pytest.raises(QueueError, match="holds a string, not a list"):
+        queue.check()
+
+
+def test_a_redis_that_is_not_there_is_unreachable() -> None:
+    queue = open_queue("REDIS", {"redis_pubsub_url": "redis://127.0.0.1:1/0", "channel_name": "x"})
+    with pytest.raises(Unreachable, match=r"redis://127.0.0.1:1/0 does not answer"):
+        queue.check()
+
+
+def test_a_redis_at_its_maxmemory_is_a_passing_fault_and_can_still_be_drained(
+    redis: Redis, redis_url: str
+) -> None:
+    queue = open_queue("REDIS", {"redis_pubsub_url": redis_url, "channel_name": uuid.uuid4().hex})
+    queue.publish([b"x" * 1000] * 1000, 0, 1)
+    used: Any = redis.info("memory")
+    redis.config_set("maxmemory", used["used_memory"])
+    try:
+        with pytest.raises(Unreachable, match="maxmemory"):
+            queue.publish([b"y" * 1000] * 1000, 0, 2)
+        assert len(drain(queue, 1000)) == 1000
+    finally:
+        redis.config_set("maxmemory", 0)
+        queue.close()
+
+
+def test_a_receive_whose_reply_was_lost_is_delivered_again(redis: Redis, redis_url: str) -> None:
+    queue = open_queue("REDIS", {"redis_pubsub_url": redis_url, "channel_name": uuid.uuid4().hex})
+    queue.publish([b"1", b"2"], 0, 1)
+    first = queue.receive(0, 1)
+    again = queue.receive(0, 1)  # as after a reply that never came: nothing was acknowledged
+    assert first is not None
+    assert again is not None
+    assert again.bodies == first.bodies
+    queue.acknowledge(again)
+    assert sum(queue.depth()) == 0
+    queue.close()
+
+
+def test_messages_are_spread_over_several_sqs_queues(sqs: Any, servers: Any) -> None:
+    names = [f"spread-{uuid.uuid4().hex[:8]}-{number}" for number in range(3)]
+    queue = open_queue(
+        "SQS",
+        {
+            "queue_names": names,
+            "aws_region": "",
+            "aws_endpoint_url_sqs": servers.environment["AWS_ENDPOINT_URL_SQS"],
+            "local_sqs": True,
+            "aws_create_queues": False,
+            "sqs_threads": 2,
+        },
+    )
+    assert queue.receivers >= 3
+    for batch in range(1, 7):
+        queue.publish([b"x"] * 10, 0, batch)
+    for name in names:
+        url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+        answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
+        assert answer["Attributes"]["ApproximateNumberOfMessages"] == "20"
+    assert len(drain(queue, 60)) == 60
+    assert queue.requests()["SendMessageBatch"] == 6
+    queue.close()
