@@ -26,11 +26,7 @@ app.conf.update(
     celery_settings(SETTINGS.redis_celery_url, SETTINGS.worker_slots),
     task_serializer="json",
     accept_content=["json"],
-    task_ignore_result=True,
-    task_acks_late=True,
-    task_reject_on_worker_lost=True,
     worker_pool="threads",
-    worker_concurrency=SETTINGS.worker_slots,
     worker_hijack_root_logger=True,
     worker_redirect_stdouts=False,
 )

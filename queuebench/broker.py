@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from queuebench import dead_letters
+from queuebench import dead_letters, transport
 from queuebench.dead_letters import DeadLetter
 from queuebench.queues.base import Depth
 from queuebench.redis_client import connect, explained
@@ -42,25 +42,15 @@ class Broker:
         Raises:
             QueueError: the broker does not answer.
         """
-        with explained(self.client), self.client.pipeline(transaction=False) as pipeline:
-            pipeline.llen(CELERY_QUEUE)
-            pipeline.hlen("unacked")
-            waiting, taken = pipeline.execute()
-        return Depth(waiting, taken)
+        with explained(self.client):
+            return Depth(*transport.backlog(self.client, CELERY_QUEUE))
 
 
 def celery_settings(url: str, slots: int) -> dict[str, Any]:
     """Return what the Celery app must be told so that a killed worker's tasks come back."""
-    return {
-        "broker_url": url,
-        "broker_connection_retry_on_startup": True,
-        "broker_pool_limit": None,
-        "broker_transport_options": {
-            "visibility_timeout": 60,
-            "max_connections": slots + 20,
-            "polling_interval": 0.1,
-            "unacked_restore_interval": 10,
-            "unacked_restore_throttle": 1,
-        },
-        "worker_prefetch_multiplier": 2,
-    }
+    return transport.celery_settings(
+        url,
+        slots,
+        dead_letters=dead_letters.KEY,
+        dead_letter_record=lambda envelope, reason: dead_letters.of_task(envelope, reason).encode(),
+    )

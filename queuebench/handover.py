@@ -113,6 +113,6 @@ class HandOver:
             ]
         envelopes = []
         for first in range(0, len(messages), self._per_task):
-            several = messages[first : first + self._per_task]
+            several = [tuple(message) for message in messages[first : first + self._per_task]]
             envelopes.append(self._several.stamp(uuid.uuid4().hex, (several,), {"handed_over_at": at}))
         return envelopes

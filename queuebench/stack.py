@@ -280,8 +280,12 @@ class Stack:
 
     def close(self) -> None:
         """Stop everything, in the order in which messages flow."""
-        for service in reversed(self.services.values()):
-            service.stop()
+        for roles in (("subscriber", "worker"), ("monitor", "endpoint"), ("",)):
+            leaving = [service for name, service in self.services.items() if name.startswith(roles)]
+            for service in leaving:
+                service.signal(signal.SIGTERM)
+            for service in leaving:
+                service.stop()
 
     def _add(self, name: str, argv: Sequence[str], ready: str | Callable[[], bool]) -> Service:
         service = Service(name, argv, self.environment, self.folder / "logs" / f"{name}.log", ready)

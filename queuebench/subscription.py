@@ -20,7 +20,8 @@ from queuebench.queues import Batch, open_queue
 from queuebench.settings import Settings
 from queuebench.telemetry import Telemetry
 
-WAIT_SECONDS = 10.0  # for the first message, before a lane looks whether it is to stop
+IDLE_SECONDS = 2.0  # that a stop leaves to lanes that wait for messages
+BUSY_SECONDS = 30.0  # that it leaves to lanes that are passing some on
 ROOM_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
 
@@ -35,7 +36,8 @@ class Subscription:
         self._broker = Broker(settings.redis_celery_url)
         self._telemetry = Telemetry("subscriber", settings.monitor_url, requests_made=self._queue.requests)
         self._stopping = threading.Event()
-        self._failure: QueueError | None = None
+        self._failure: Exception | None = None
+        self._busy: set[int] = set()
         self._said_at = 0.0
 
     def run(self) -> int:
@@ -62,9 +64,7 @@ class Subscription:
             thread.start()
         while not self._stopping.wait(3600):
             pass
-        give_up_at = time.monotonic() + WAIT_SECONDS + 1
-        for thread in lanes:
-            thread.join(timeout=max(0.0, give_up_at - time.monotonic()))
+        self._await(lanes)
         self._queue.close()
         self._telemetry.close()
         if self._failure is not None:
@@ -72,6 +72,15 @@ class Subscription:
             return 1
         print("subscriber: stopped", flush=True)
         return 0
+
+    def _await(self, lanes: Sequence[threading.Thread]) -> None:
+        """Wait for the lanes to end; one that only waits for messages has none to lose."""
+        stopped_at = time.monotonic()
+        while any(thread.is_alive() for thread in lanes):
+            waited = time.monotonic() - stopped_at
+            if waited > BUSY_SECONDS or (waited > IDLE_SECONDS and not self._busy):
+                return
+            time.sleep(0.02)
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping.set()
@@ -83,17 +92,23 @@ class Subscription:
             try:
                 self._wait_for_room()
                 called_at = time.time()
-                batch = self._queue.receive(lane, WAIT_SECONDS)
+                batch = self._queue.receive(lane, self._queue.wait_seconds)
                 if batch is None:
                     continue
+                self._busy.add(lane)
                 batches += 1
                 self._pass_on(batch, hand_over, batches, called_at)
             except Unreachable as error:
                 self._say(error)
                 self._stopping.wait(1.0)
-            except QueueError as error:
+            except Exception as error:
+                # A lane that is gone would be missed by nobody: end, and be started again.
                 self._failure = error
                 self._stopping.set()
+                if not isinstance(error, QueueError):
+                    raise
+            finally:
+                self._busy.discard(lane)
 
     def _wait_for_room(self) -> None:
         """Leave the backlog in the queue under test while Celery has enough to do."""

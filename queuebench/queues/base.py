@@ -36,6 +36,7 @@ class Queue(ABC):
     batch_size: int  # messages that one `publish` or `receive` should carry
     sends: int  # how many `publish` calls at once it takes to keep the queue busy
     receivers: int  # likewise `receive` calls of one subscriber
+    wait_seconds: float  # how long a `receive` should wait: long where somebody bills each call
 
     @abstractmethod
     def check(self) -> None:

@@ -69,6 +69,7 @@ class RedisList(Queue):
     batch_size = 1000
     sends = 2  # one builds a batch while the server works on the other's
     receivers = 2
+    wait_seconds = 2.0
 
     def __init__(
         self, *, redis_pubsub_url: str, channel_name: str, lease_seconds: float = LEASE_SECONDS, **_: Any

@@ -21,7 +21,7 @@ from queuebench.queues.base import Batch, Depth, Queue
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-LONG_POLL_SECONDS = 20  # the most that SQS takes
+LONG_POLL_SECONDS = 20.0  # the most that SQS takes
 BILLED_BYTES = 64 * 1024  # "each 64 KB chunk of a payload is billed as 1 request": SQS pricing
 GROUPS = 1000  # FIFO message groups of one sender; one in flight locks its group
 DELETE_TRIES = 5
@@ -50,6 +50,7 @@ class Sqs(Queue):
     """The queues `queue_names`, all read and written in parallel."""
 
     batch_size = 10
+    wait_seconds = LONG_POLL_SECONDS
 
     def __init__(
         self,
@@ -117,7 +118,7 @@ class Sqs(Queue):
             answer = self._client.receive_message(
                 QueueUrl=url,
                 MaxNumberOfMessages=self.batch_size,
-                WaitTimeSeconds=min(LONG_POLL_SECONDS, max(0, math.ceil(wait_seconds))),
+                WaitTimeSeconds=math.ceil(min(LONG_POLL_SECONDS, max(0.0, wait_seconds))),
             )
         messages = answer.get("Messages", [])
         bodies = [message["Body"].encode("utf-8", "surrogatepass") for message in messages]

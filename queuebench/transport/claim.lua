@@ -1,0 +1,124 @@
+-- Settles what has been acknowledged or requeued, then pops up to `want` messages and records them as in
+-- flight under this consumer's lease, all in one atomic step.
+--
+-- KEYS   leases, in flight (this lease's), a quarantine per queue, then the lists: all queues of the most
+--        urgent priority, all queues of the next one, ...
+-- ARGV   lease, lease in ms, mode, want, first tag, queues, fair, group, acks, requeues,
+--        acks x tag, requeues x (tag, LPUSH|RPUSH, payload)
+-- reply  state (0 as usual, 1 waiting for this consumer to be empty, 2 on trial), left waiting,
+--        then a (queue index, payload) for each message, whose tags count up from the first tag
+local leases, flight = KEYS[1], KEYS[2]
+local lease, lease_ms, mode = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local want, tag = tonumber(ARGV[4]), tonumber(ARGV[5])
+local queues, fair, group = tonumber(ARGV[6]), ARGV[7] == '1', tonumber(ARGV[8])
+local acks, requeues = tonumber(ARGV[9]), tonumber(ARGV[10])
+local out = {0, 0}
+
+-- A full server (maxmemory, noeviction) refuses a script whose first write could need memory.
+redis.call('HDEL', flight, '')
+
+local at = 11
+local last = at + acks - 1
+while at <= last do
+  local stop = math.min(at + 999, last)
+  redis.call('HDEL', flight, unpack(ARGV, at, stop))
+  at = stop + 1
+end
+for _ = 1, requeues do
+  local record = redis.call('HGET', flight, ARGV[at])
+  if record then
+    redis.call('HDEL', flight, ARGV[at])
+    redis.call(ARGV[at + 1], home_of(record), ARGV[at + 2])
+  end
+  at = at + 3
+end
+
+if mode == 'close' then
+  -- What is left was popped by a call whose reply never came; nobody is to blame for it.
+  if redis.call('EXISTS', flight) == 0 then
+    redis.call('ZREM', leases, lease)
+  else
+    redis.call('ZADD', leases, 0, lease)
+  end
+  return out
+end
+
+if want == 0 then
+  return out
+end
+
+local function take(key, queue, count)
+  if count < 1 then
+    return 0
+  end
+  local got = redis.pcall('RPOP', key, count)
+  if not got or got.err then
+    return 0
+  end
+  for i = 1, #got, 500 do
+    local fields = {}
+    for j = i, math.min(i + 499, #got) do
+      fields[#fields + 1] = tag
+      fields[#fields + 1] = #key .. ':' .. key .. got[j]
+      out[#out + 1] = queue
+      out[#out + 1] = got[j]
+      tag = tag + 1
+    end
+    if mode ~= 'unrecorded' then
+      redis.call('HSET', flight, unpack(fields))
+    end
+  end
+  return #got
+end
+
+local suspects = 0
+if mode ~= 'unrecorded' then
+  for queue = 1, queues do
+    suspects = suspects + redis.call('LLEN', KEYS[2 + queue])
+  end
+end
+
+local left = want
+if suspects > 0 then
+  if mode ~= 'trial' and redis.call('HLEN', flight) > 0 then
+    out[1] = 1
+  else
+    out[1] = 2
+    local level
+    for queue = 1, queues do
+      local key = KEYS[2 + queue]
+      while left > 0 do
+        local suspect = redis.call('LINDEX', key, -1)
+        if not suspect or (level and deaths_of(suspect) ~= level) then
+          break
+        end
+        if not level then
+          level = deaths_of(suspect)
+          left = math.min(left, level == 2 and group or 1)
+        end
+        left = left - take(key, queue, 1)
+      end
+    end
+  end
+else
+  for first = 3 + queues, #KEYS, queues do
+    if fair then
+      for queue = 1, queues do
+        left = left - take(KEYS[first + queue - 1], queue, math.ceil(left / (queues - queue + 1)))
+      end
+    end
+    for queue = 1, queues do
+      left = left - take(KEYS[first + queue - 1], queue, left)
+    end
+  end
+end
+
+if #out > 2 and mode ~= 'unrecorded' then
+  redis.call('ZADD', leases, now_ms() + lease_ms, lease)
+end
+
+-- Reading the lists last makes the server tell this connection (CLIENT TRACKING) when one of them changes.
+for i = 3, #KEYS do
+  out[2] = out[2] + redis.call('LLEN', KEYS[i])
+end
+return out

@@ -1,0 +1,150 @@
+"""Settings are checked at the start, and every complaint names the setting and what it takes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from queuebench.errors import SettingsError
+from queuebench.settings import load
+from queuebench.stack import ROOT, Stack, clean_environment
+
+
+def test_nothing_set_works() -> None:
+    settings = load({})
+    assert (settings.queue, settings.messages, settings.local_sqs) == ("REDIS", (10_000,), False)
+
+
+def test_several_queues_keep_fifo_at_the_end() -> None:
+    assert load({"QUEUE_NAME": "q", "SQS_QUEUES": "3"}).queue_names == ("q", "q-2", "q-3")
+    assert load({"QUEUE_NAME": "q.fifo", "SQS_QUEUES": "2"}).queue_names == ("q.fifo", "q-2.fifo")
+
+
+@pytest.mark.parametrize(
+    ("url", "local"),
+    [
+        ("", False),
+        ("http://127.0.0.1:9324", True),
+        ("http://sqs:9324", True),
+        ("https://sqs.eu-west-1.amazonaws.com", False),
+        ("https://vpce-0a.sqs.us-east-1.vpce.amazonaws.com", False),
+    ],
+)
+def test_an_endpoint_that_is_not_aws_is_local(url: str, local: bool) -> None:
+    assert load({"AWS_ENDPOINT_URL_SQS": url}).local_sqs is local
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MESSAGES", "-1"),
+        ("MESSAGES", "0"),
+        ("MESSAGES", "ten"),
+        ("MESSAGES", "100,,200"),
+        ("PUBLISHER_DELAY", "-0.1"),
+        ("PUBLISHER_DELAY", "nan"),
+        ("SQS_QUEUES", "0"),
+        ("REDIS_PUBSUB_URL", "http://redis"),
+        ("REDIS_CELERY_URL", "redis://"),
+        ("PUSH_URL", "endpoint/push"),
+        ("PUSH_SECONDS", "soon"),
+        ("QUEUE_NAME", "no spaces"),
+        ("QUEUE_NAME", "x" * 81),
+        ("ENDPOINT_FAIL_SHARE", "2"),
+        ("AWS_CREATE_QUEUES", "perhaps"),
+        ("WORKER_SLOTS", "1.5"),
+    ],
+)
+def test_a_wrong_value_names_the_setting(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        load({name: value})
+
+
+def test_queue_names_that_get_too_long_with_their_number_are_refused() -> None:
+    with pytest.raises(SettingsError, match="QUEUE_NAME"):
+        load({"QUEUE_NAME": "x" * 79, "SQS_QUEUES": "2"})
+
+
+def test_nothing_secret_is_public() -> None:
+    public = load({"REDIS_PUBSUB_URL": "redis://user:hunter2@10.0.0.1:6379/0"}).public()
+    assert "hunter2" not in str(public)
+    assert public["REDIS_PUBSUB_URL"] == "redis://***@10.0.0.1:6379/0"
+
+
+def run(script: str, **environment: str) -> tuple[int, str, float]:
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, *script.split()],
+        cwd=ROOT,
+        env=clean_environment() | environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    return done.returncode, done.stderr.strip(), time.monotonic() - began
+
+
+@pytest.mark.parametrize(
+    ("script", "environment", "said"),
+    [
+        ("publisher.py", {"QUEUE": "KAFKA"}, "QUEUE='KAFKA' is unknown; known: REDIS, SQS"),
+        ("subscriber.py", {"QUEUE": "KAFKA"}, "QUEUE='KAFKA' is unknown; known: REDIS, SQS"),
+        ("publisher.py", {"MESSAGES": "-1"}, "MESSAGES='-1': a positive whole number is needed"),
+        ("publisher.py -5", {}, "-5"),
+        ("publisher.py 10", {"REDIS_PUBSUB_URL": "redis://127.0.0.1:1/0"}, "does not answer"),
+        ("subscriber.py", {"REDIS_PUBSUB_URL": "redis://127.0.0.1:1/0"}, "does not answer"),
+        ("-m celery -A task worker", {"REDIS_CELERY_URL": "redis://127.0.0.1:1/0"}, "does not answer"),
+        ("-m celery -A task worker", {"WORKER_SLOTS": "many"}, "WORKER_SLOTS='many'"),
+        ("publisher.py 10 --wait", {}, "need a monitor"),
+        ("publisher.py 10,20", {}, "need a monitor"),
+        ("-m queuebench bench --queue KAFKA", {}, "known: REDIS, SQS"),
+        ("-m queuebench bench --set NOPE=1", {}, "NOPE=1"),
+        ("-m queuebench endpoint --port 99999", {}, "cannot listen"),
+    ],
+)
+def test_a_wrong_setting_gives_one_clear_line_within_seconds(
+    script: str, environment: dict[str, str], said: str
+) -> None:
+    code, stderr, seconds = run(script, **environment)
+    assert code != 0
+    assert said in stderr.splitlines()[-1]
+    assert "Traceback" not in stderr
+    assert seconds < 20
+
+
+def test_a_missing_sqs_queue_is_explained(servers: Stack) -> None:
+    # A server under another name than 127.0.0.1 that is AWS as far as the settings can tell.
+    from queuebench.errors import QueueError
+    from queuebench.queues import open_queue
+
+    options = load({"QUEUE_NAME": "not-there"}).options()
+    options |= {
+        "aws_endpoint_url_sqs": servers.environment["AWS_ENDPOINT_URL_SQS"],
+        "aws_region": "us-east-1",
+    }
+    os.environ |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
+    try:
+        with pytest.raises(QueueError, match=r"has no queue 'not-there': create it, .* AWS_CREATE_QUEUES=1"):
+            open_queue("SQS", options).check()
+    finally:
+        del os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
+
+
+@pytest.mark.parametrize("script", ["publisher.py 1", "subscriber.py"])
+def test_no_credentials_are_explained(script: str) -> None:
+    code, stderr, _ = run(script, QUEUE="SQS", AWS_REGION="us-east-1", HOME="/nonexistent")
+    assert code == 2
+    assert "no AWS credentials: set AWS_ACCESS_KEY_ID" in stderr
+    assert "Traceback" not in stderr
+
+
+def test_no_region_is_explained() -> None:
+    code, stderr, _ = run(
+        "publisher.py 1", QUEUE="SQS", AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="y", HOME="/nonexistent"
+    )
+    assert code == 2
+    assert "set AWS_REGION" in stderr

@@ -1,0 +1,439 @@
+"""The transport held to kombu's own: what is not marked as peculiar runs against both."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from kombu import Connection, Consumer, Exchange, Producer, Queue
+from kombu.exceptions import ChannelError
+
+from queuebench import transport
+from queuebench.errors import SettingsError
+from tests.transport_fixtures import Line, Server, broker, empty, server, server_binaries, until
+
+__all__ = ["broker", "server"]
+
+Connect = Callable[..., Connection]
+
+
+@pytest.fixture(scope="module", params=server_binaries(), ids=lambda path: path.rsplit("/", 1)[-1])
+def server(request, tmp_path_factory) -> Iterator[Server]:  # noqa: F811
+    server = Server(request.param, tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def opened() -> Iterator[list[Connection]]:
+    """Connections to be closed when the test is over."""
+    connections: list[Connection] = []
+    yield connections
+    for connection in connections:
+        connection.release()
+
+
+@pytest.fixture
+def leased(broker: Server, opened: list[Connection]) -> Connect:
+    """Connections through this project's transport."""
+
+    def connect(url: str = broker.url, **options: object) -> Connection:
+        opened.append(Connection(transport.url(url), transport_options={"lease_seconds": 1} | options))
+        return opened[-1]
+
+    return connect
+
+
+@pytest.fixture(params=["leased", "stock"])
+def connect(request, broker: Server, leased: Connect, opened: list[Connection]) -> Connect:
+    """Connections through this project's transport, and in a second round through kombu's own."""
+
+    def stock(**options: object) -> Connection:
+        opened.append(Connection(broker.url, transport_options=options))
+        return opened[-1]
+
+    return leased if request.param == "leased" else stock
+
+
+def publish(broker: Server, *bodies: object, queue: str = "q", **options: object) -> None:
+    """Publish as anyone with kombu's own transport does."""
+    with Connection(broker.url) as connection:
+        for body in bodies:
+            connection.Producer().publish(body, routing_key=queue, declare=[Queue(queue)], **options)
+
+
+class Subscriber:
+    """A consumer that keeps what it gets."""
+
+    def __init__(self, connection: Connection, *queues: str, prefetch: int = 0, no_ack: bool = False) -> None:
+        self.connection, self.messages = connection, []
+        self.channel = connection.channel()
+        self.channel.basic_qos(0, prefetch, False)
+        self.consumer = Consumer(
+            self.channel,
+            [Queue(queue) for queue in queues or ("q",)],
+            on_message=self.messages.append,
+            no_ack=no_ack,
+        )
+        self.consumer.consume()
+
+    def drain(self, count: int) -> list[object]:
+        """Wait until `count` messages have come in all; return their bodies."""
+        until(lambda: self._step() or len(self.messages) >= count, f"{count} messages")
+        return [message.payload for message in self.messages]
+
+    def rest(self) -> list[object]:
+        """Return the bodies of all that came, when nothing more comes."""
+        with pytest.raises(TimeoutError):
+            while True:
+                self.connection.drain_events(timeout=0.3)
+        return [message.payload for message in self.messages]
+
+    def _step(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            self.connection.drain_events(timeout=0.2)
+
+
+def test_messages_of_a_stock_producer_arrive_in_order(broker, connect):
+    publish(broker, *range(20))
+    assert Subscriber(connect()).drain(20) == list(range(20))
+
+
+def test_a_stock_consumer_gets_what_is_published_through_it(broker, connect):
+    Producer(connect().channel()).publish({"ü": "\x00"}, routing_key="q")
+    with Connection(broker.url) as stock:
+        assert Subscriber(stock).drain(1) == [{"ü": "\x00"}]
+
+
+def test_no_more_messages_come_than_the_prefetch_count(broker, connect):
+    publish(broker, *range(10))
+    subscriber = Subscriber(connect(), prefetch=3)
+    assert subscriber.rest() == [0, 1, 2]
+    subscriber.messages[1].ack()
+    assert subscriber.rest() == [0, 1, 2, 3]
+
+
+def test_an_acknowledged_message_is_gone(broker, connect):
+    publish(broker, 1)
+    connection = connect()
+    subscriber = Subscriber(connection, prefetch=1)
+    subscriber.drain(1)
+    subscriber.messages[0].ack()
+    connection.release()
+    assert Subscriber(connect()).rest() == []
+
+
+def test_unacknowledged_messages_come_back_in_order_when_the_consumer_closes(broker, connect):
+    publish(broker, *range(5))
+    connection = connect()
+    subscriber = Subscriber(connection, prefetch=4)
+    subscriber.drain(4)
+    subscriber.messages[0].ack()
+    connection.release()
+    second = Subscriber(connect())
+    assert sorted(second.drain(4)) == [1, 2, 3, 4]
+    flags = {message.payload: message.delivery_info.get("redelivered", False) for message in second.messages}
+    assert flags == {1: True, 2: True, 3: True, 4: False}
+
+
+def test_a_requeued_message_comes_again_behind_the_others_and_says_so(broker, connect):
+    publish(broker, 1, 2)
+    subscriber = Subscriber(connect(), prefetch=1)
+    subscriber.drain(1)
+    subscriber.messages[0].requeue()
+    subscriber.drain(2)
+    subscriber.messages[1].ack()
+    assert subscriber.drain(3) == [1, 2, 1]
+    assert subscriber.messages[2].headers["redelivered"]
+    assert subscriber.messages[2].delivery_info["redelivered"]
+
+
+def test_a_rejected_message_is_gone(broker, connect):
+    publish(broker, 1)
+    connection = connect()
+    subscriber = Subscriber(connection, prefetch=1)
+    subscriber.drain(1)
+    subscriber.messages[0].reject()
+    connection.release()
+    assert Subscriber(connect()).rest() == []
+
+
+def test_recover_delivers_again_what_is_unacknowledged(broker, connect):
+    publish(broker, 1, 2)
+    subscriber = Subscriber(connect(), prefetch=2)
+    subscriber.drain(2)
+    subscriber.consumer.recover(requeue=True)
+    assert sorted(subscriber.drain(4)) == [1, 1, 2, 2]
+
+
+def test_a_cancelled_consumer_gets_nothing_more(broker, connect):
+    subscriber = Subscriber(connect(), prefetch=5)
+    subscriber.consumer.cancel()
+    publish(broker, 1)
+    with pytest.raises(TimeoutError):
+        subscriber.connection.drain_events(timeout=0.3)
+    assert Subscriber(connect()).drain(1) == [1]
+
+
+def test_the_more_urgent_priority_comes_first(broker, connect):
+    for priority in (9, 3, 0, 6):
+        publish(broker, priority, priority=priority)
+    assert Subscriber(connect(), prefetch=10).drain(4) == [0, 3, 6, 9]
+
+
+def test_a_busy_queue_does_not_starve_another(broker, connect):
+    publish(broker, *["busy"] * 50, queue="a")
+    publish(broker, "quiet", queue="b")
+    assert "quiet" in Subscriber(connect(), "a", "b", prefetch=10).drain(10)
+
+
+def test_a_waiting_consumer_is_woken_by_each_of_its_queues(broker, connect):
+    subscriber = Subscriber(connect(), "a", "b", prefetch=5)
+    for queue, priority in (("a", 0), ("b", 0), ("b", 6)):
+        assert subscriber.rest() == [message.payload for message in subscriber.messages]
+        seen = len(subscriber.messages)
+        threading.Timer(0.2, publish, (broker, queue), {"queue": queue, "priority": priority}).start()
+        subscriber.connection.drain_events(timeout=30)
+        assert len(subscriber.messages) == seen + 1
+
+
+def test_purge_says_how_many_it_removed(broker, connect):
+    publish(broker, 1, 2)
+    publish(broker, 3, priority=9)
+    channel = connect().channel()
+    assert channel.queue_declare("q", passive=True).message_count == 3
+    assert channel.queue_purge("q") == 3
+    assert channel.basic_get("q") is None
+
+
+def test_declaring_a_missing_queue_passively_fails(connect):
+    with pytest.raises(ChannelError):
+        connect().channel().queue_declare("missing", passive=True)
+
+
+def test_a_deleted_queue_is_gone(broker, connect):
+    publish(broker, 1)
+    channel = connect().channel()
+    queue = Queue("q", Exchange("q"), routing_key="q")(channel)
+    queue.declare()
+    queue.delete()
+    assert broker.client.llen("q") == 0
+
+
+def test_a_message_got_by_hand_can_be_acknowledged_or_come_back(broker, connect):
+    publish(broker, 1, 2)
+    connection = connect()
+    channel = connection.channel()
+    channel.basic_get("q").ack()
+    assert channel.basic_get("q").payload == 2
+    assert channel.basic_get("q") is None
+    connection.release()
+    assert Subscriber(connect()).rest() == [2]
+
+
+def test_a_consumer_that_never_acknowledges_leaves_the_others_in_the_queue(broker, connect):
+    publish(broker, 1, 2, 3)
+    connection = connect()
+    subscriber = Subscriber(connection, no_ack=True)
+    connection.drain_events(timeout=5)
+    connection.release()
+    seen = len(subscriber.messages)
+    assert len(Subscriber(connect()).rest()) == 3 - seen
+    assert seen == 1
+
+
+def test_a_simple_queue_works(broker, connect):
+    queue = connect().SimpleQueue("simple")
+    queue.put("hello")
+    message = queue.get(timeout=5)
+    assert message.payload == "hello"
+    message.ack()
+    with pytest.raises(queue.Empty):
+        queue.get(timeout=0.2)
+
+
+def test_a_broadcast_reaches_every_listener(broker, connect):
+    listeners = []
+    for name in ("one", "two"):
+        connection = connect()
+        queue = Queue(name, Exchange("news", type="fanout"), auto_delete=True)
+        messages: list[object] = []
+        consumer = connection.Consumer(
+            [queue], callbacks=[lambda body, _, m=messages: m.append(body)], no_ack=True
+        )
+        consumer.consume()
+        with pytest.raises(TimeoutError):
+            connection.drain_events(timeout=0.2)
+        listeners.append((connection, messages))
+    with Connection(broker.url) as sender:
+        sender.Producer().publish("extra", exchange=Exchange("news", type="fanout"))
+    for connection, messages in listeners:
+        connection.drain_events(timeout=5)
+        assert messages == ["extra"]
+
+
+def test_a_key_prefix_separates_two_users_of_one_server(broker, connect):
+    Producer(connect(global_keyprefix="mine-").channel()).publish("mine", routing_key="q")
+    publish(broker, "other's")
+    connection = connect(global_keyprefix="mine-")
+    assert Subscriber(connection, prefetch=5).rest() == ["mine"]
+    connection.release()
+    assert Subscriber(connect(global_keyprefix="mine-")).rest() == ["mine"]
+
+
+# Peculiar to this transport
+
+
+def test_urls_of_redis_are_taken_as_celery_takes_them():
+    assert transport.url("redis://:secret@host:1/2") == "leased://:secret@host:1/2"
+    assert transport.url("redis+socket:///run/redis.sock") == "leased+socket:///run/redis.sock"
+    assert Connection(transport.url("rediss://host/0")).ssl["ssl_cert_reqs"].name == "CERT_REQUIRED"
+    assert (
+        Connection(transport.url("rediss://host/0?ssl_cert_reqs=none")).ssl["ssl_cert_reqs"].name
+        == "CERT_NONE"
+    )
+
+
+@pytest.mark.parametrize("wrong", ["amqp://host", "sentinel://host", "host:6379", ""])
+def test_other_urls_are_refused_in_one_line(wrong):
+    with pytest.raises(SettingsError, match="starts with redis://"):
+        transport.url(wrong)
+
+
+def test_it_works_over_a_unix_socket(broker, leased):
+    publish(broker, 1)
+    assert Subscriber(leased(f"redis+socket://{broker.folder}/socket")).drain(1) == [1]
+
+
+def test_the_backlog_tells_waiting_and_in_flight_apart(broker, leased):
+    publish(broker, *range(7))
+    publish(broker, 7, 8, priority=6)
+    assert transport.backlog(broker.client, "q") == (9, 0)
+    subscriber = Subscriber(leased(), prefetch=4)
+    subscriber.drain(4)
+    assert transport.backlog(broker.client, "q") == (5, 4)
+    subscriber.messages[0].ack()
+    subscriber.drain(5)
+    assert transport.backlog(broker.client, "q") == (4, 4)
+
+
+def test_no_two_consumers_share_a_message(broker, leased):
+    publish(broker, *range(100))
+    first, second = Subscriber(leased(), prefetch=60), Subscriber(leased(), prefetch=60)
+    assert sorted(first.drain(60) + second.drain(40)) == list(range(100))
+
+
+def test_thousands_of_messages_are_taken_and_acknowledged_at_once(broker, leased):
+    publish(broker, *range(6000))
+    subscriber = Subscriber(leased(), prefetch=6000)
+    subscriber.drain(6000)
+    for message in subscriber.messages:
+        message.ack()
+    until(lambda: subscriber._step() or empty_queue(broker), "nothing is in flight")
+
+
+def empty_queue(broker: Server) -> bool:
+    return transport.backlog(broker.client, "q") == (0, 0)
+
+
+def test_acknowledgements_arrive_although_the_consumer_is_busy_elsewhere(broker, leased):
+    publish(broker, 1)
+    subscriber = Subscriber(leased(), prefetch=1)
+    subscriber.drain(1)
+    subscriber.messages[0].ack()
+    until(lambda: empty_queue(broker), "the acknowledgement arrives without drain_events")
+
+
+def test_scripts_that_the_server_forgot_are_sent_again(broker, leased):
+    publish(broker, 1, 2)
+    subscriber = Subscriber(leased(), prefetch=1)
+    subscriber.drain(1)
+    broker.client.script_flush()
+    subscriber.messages[0].ack()
+    assert subscriber.drain(2) == [1, 2]
+
+
+def test_a_full_server_can_be_emptied(broker, leased):
+    publish(broker, *range(50))
+    broker.client.config_set("maxmemory-policy", "noeviction")
+    subscriber = Subscriber(leased(), prefetch=10)
+    broker.client.config_set("maxmemory", 1)
+    for count in range(1, 51):
+        subscriber.drain(count)
+        subscriber.messages[-1 if count > 40 else count - 1].ack()
+    assert sorted(message.payload for message in subscriber.messages) == list(range(50))
+    broker.client.config_set("maxmemory", 0)
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [b"", b"\xff\xfe", b"null", b"[]", b"{}", b'{"properties": 1}', b"[" * 100_000, b'{"body": "\xff"}'],
+)
+def test_what_is_no_message_is_a_dead_letter_and_stops_nothing(broker, leased, junk):
+    broker.client.lpush("q", junk)
+    publish(broker, "good")
+    subscriber = Subscriber(leased(dead_letters="dead"), prefetch=10)
+    assert subscriber.drain(1) == ["good"]
+    (letter,) = broker.client.lrange("dead", 0, -1)
+    assert b"not a message of kombu's" in letter
+    assert transport.backlog(broker.client, "q") == (0, 1)
+
+
+def test_a_reply_that_never_came_loses_nothing(broker, leased):
+    line = Line(broker)
+    connection = leased(line.url)
+    subscriber = Subscriber(connection, prefetch=10)
+    assert subscriber.rest() == []
+    line.cut_at = b"delivery_tag"
+    publish(broker, *range(10))
+    with pytest.raises(connection.connection_errors):
+        while True:
+            subscriber._step()
+    assert line.cuts == 1
+    connection.release()
+    second = Subscriber(leased(line.url), prefetch=10)
+    assert sorted(second.drain(10)) == list(range(10))
+    line.close()
+
+
+def test_tasks_that_outlive_their_connection_are_acknowledged_all_the_same(broker, leased):
+    publish(broker, *range(3))
+    line = Line(broker)
+    connection = leased(line.url, lease_seconds=5)
+    subscriber = Subscriber(connection, prefetch=2)
+    subscriber.drain(2)
+    running = list(subscriber.messages)
+    line.cut_at = b"delivery_tag"
+    running[0].ack()
+    with pytest.raises(connection.connection_errors):
+        while True:
+            subscriber._step()
+    connection.release()
+    running[1].ack()
+    second = Subscriber(leased(line.url), prefetch=10)
+    assert second.drain(1) == [2]
+    until(
+        lambda: transport.backlog(broker.client, "q") == (0, 1), "the lost connection's messages are settled"
+    )
+    assert second.rest() == [2]
+    line.close()
+
+
+def test_a_consumer_that_is_full_or_idle_keeps_its_lease(broker, leased):
+    publish(broker, 1)
+    holder = Subscriber(leased(), prefetch=1)
+    holder.drain(1)
+    other = Subscriber(leased(), prefetch=1)
+    end = time.monotonic() + 3
+    until(lambda: other._step() or time.monotonic() > end, "three leases have passed")
+    assert other.messages == []
+
+
+def test_too_small_a_limit_of_deaths_is_refused(broker, leased):
+    with pytest.raises(SettingsError, match="max_deaths"):
+        leased(max_deaths=2).channel()
+    assert empty(broker)
