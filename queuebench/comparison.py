@@ -108,7 +108,7 @@ def rows(groups: Sequence[Group]) -> list[Row]:
     volume = _volume(groups)
     table = [
         text("Messages", "verdict", _verdicts),
-        text("Messages", "bottleneck", lambda group: group.bottleneck),
+        text("Messages", "bottleneck", lambda group: str(group.typical["bottleneck"]["stage"])),
         text("Messages", "published", lambda g: _published(g.runs)),
         total("delivered", "delivered"),
         total("lost", "lost"),

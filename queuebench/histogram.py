@@ -19,13 +19,14 @@ _COARSE = 12  # buckets joined for a chart
 class Histogram:
     """Counts of durations in milliseconds; negative ones (clocks that disagree) are counted apart."""
 
-    __slots__ = ("buckets", "lowest_ms", "max_ms", "negative")
+    __slots__ = ("buckets", "lowest_ms", "max_ms", "negative", "total_ns")
 
     def __init__(self) -> None:
         self.buckets: dict[int, int] = {}
         self.negative = 0
         self.lowest_ms = 0.0  # below 0 where there were negative ones
         self.max_ms = 0.0
+        self.total_ns = 0  # a whole number, so that merging is exact; without the negative ones
 
     @property
     def count(self) -> int:
@@ -34,9 +35,8 @@ class Histogram:
 
     @property
     def mean_ms(self) -> float:
-        """Return the mean, as exact as the quantiles; negative ones count as 0."""
-        total = sum(middle_ms(bucket) * count for bucket, count in self.buckets.items())
-        return total / self.count if self.count else 0.0
+        """The mean; negative ones count as 0."""
+        return self.total_ns / 1e6 / self.count if self.count else 0.0
 
     def record(self, seconds: float, count: int = 1) -> None:
         """Add `count` durations of so many seconds."""
@@ -45,6 +45,7 @@ class Histogram:
             self.negative += count
             self.lowest_ms = min(self.lowest_ms, milliseconds)
             return
+        self.total_ns += int(milliseconds * 1e6) * count
         if milliseconds > self.max_ms:
             self.max_ms = milliseconds
         bucket = math.ceil(math.log(milliseconds) / _LOG_GAMMA) if milliseconds > SMALLEST_MS else _LOWEST
@@ -55,6 +56,7 @@ class Histogram:
         for bucket, count in other.buckets.items():
             self.buckets[bucket] = self.buckets.get(bucket, 0) + count
         self.negative += other.negative
+        self.total_ns += other.total_ns
         self.lowest_ms = min(self.lowest_ms, other.lowest_ms)
         self.max_ms = max(self.max_ms, other.max_ms)
 
@@ -82,14 +84,14 @@ class Histogram:
         """Return plain data that `from_json` reads."""
         buckets = {str(bucket): count for bucket, count in sorted(self.buckets.items())}
         extremes = {"lowest_ms": self.lowest_ms, "max_ms": self.max_ms}
-        return {"buckets": buckets, "negative": self.negative, **extremes}
+        return {"buckets": buckets, "negative": self.negative, "total_ns": self.total_ns, **extremes}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Histogram:
         """Return the histogram that `to_json` described."""
         histogram = cls()
         histogram.buckets = {int(bucket): int(count) for bucket, count in data["buckets"].items()}
-        histogram.negative = int(data["negative"])
+        histogram.negative, histogram.total_ns = int(data["negative"]), int(data["total_ns"])
         histogram.lowest_ms, histogram.max_ms = float(data["lowest_ms"]), float(data["max_ms"])
         return histogram
 

@@ -53,6 +53,11 @@ def columns(points: list[Mapping[str, Any]], started_at: float) -> dict[str, Any
     Processes report about once a second, and so do the points come: a rate is therefore taken over
     the two points on either side, a share of a core over twice as many.
     """
+    if points:
+        # The first look comes up to a second after the start, when much has happened already.
+        nothing: dict[str, Any] = dict.fromkeys(("published", "received", "delivered", "dead_letters"), 0)
+        nothing |= {"cpu_seconds": {}, "server_cpu_seconds": {}, "queue": {}, "celery": {}}
+        points = [{**nothing, "at": started_at}, *points]
     at = [round(point["at"] - started_at, 2) for point in points]
     roles = sorted({role for point in points for role in point["cpu_seconds"]})
     servers = sorted({name for point in points for name in point["server_cpu_seconds"]})
@@ -62,7 +67,7 @@ def columns(points: list[Mapping[str, Any]], started_at: float) -> dict[str, Any
         "rates": {name: slopes(at, values, 1) for name, values in totals.items()},
         "depths": {
             **{
-                place: [sum(point[place].values()) if point[place] else None for point in points]
+                place: [None if point[place] is None else sum(point[place].values()) for point in points]
                 for place in ("queue", "celery")
             },
             "dead_letters": [point["dead_letters"] for point in points],

@@ -79,8 +79,6 @@ def _table(groups: Sequence[comparison.Group]) -> Table:
         table.add_column(Text(group.name), justify="right", overflow="fold")
     section = ""
     for row in comparison.rows(groups):
-        if row.name == "bottleneck":
-            continue  # below, where there is room for the reason
         if row.section != section:
             section = row.section
             table.add_row(Text(section, style="bold"))
