@@ -11,10 +11,11 @@ from typing import Any
 
 from celery import Celery, Task, signals
 from celery.exceptions import Reject
+from kombu.exceptions import OperationalError
 
 from queuebench import dead_letters, settings
 from queuebench.broker import Broker, celery_settings
-from queuebench.errors import QueueBenchError
+from queuebench.errors import QueueBenchError, Unreachable
 from queuebench.message import Message
 from queuebench.push import GivenUp, Pusher, Stopped
 from queuebench.telemetry import Telemetry
@@ -39,6 +40,8 @@ pusher = Pusher(
     SETTINGS.push_tries,
 )
 broker = Broker(SETTINGS.redis_celery_url)
+# What is bounded is the shipments under way, however many come in one task.
+slots = ThreadPoolExecutor(SETTINGS.worker_slots, "slot")
 telemetry = Telemetry("worker", SETTINGS.monitor_url, slots=SETTINGS.worker_slots)
 
 
@@ -56,12 +59,17 @@ def push_data(
     ship(Message(self.request.id, phone, message, run, number, intended_at), handed_over_at)
 
 
-@app.task(name="push_several")
-def push_several(shipments: list[Any], handed_over_at: float | None = None) -> None:
-    """Ship several messages at once, each on its own."""
-    with ThreadPoolExecutor(max_workers=max(1, len(shipments))) as pool:
-        for shipped in [pool.submit(ship, Message(*fields), handed_over_at) for fields in shipments]:
-            shipped.result()
+@app.task(name="push_several", bind=True)
+def push_several(self: Task, shipments: list[Any], handed_over_at: float | None = None) -> None:
+    """Ship several messages, each in a slot of its own; those that a stop interrupts go back alone."""
+    shipped = [slots.submit(ship, Message(*fields), handed_over_at) for fields in shipments]
+    left = [fields for fields, done in zip(shipments, shipped, strict=True) if done.exception() is not None]
+    if not left:
+        return
+    try:
+        self.apply_async((left, handed_over_at))
+    except OperationalError as error:
+        raise Reject(str(error), requeue=True) from error
 
 
 def ship(message: Message, handed_over_at: float | None) -> None:
@@ -78,7 +86,7 @@ def ship(message: Message, handed_over_at: float | None) -> None:
         raise Reject(str(stopped), requeue=True) from None
     except GivenUp as failure:
         counts = {"dead_lettered": 1}
-        broker.add_dead_letter(dead_letters.of_message(message, str(failure)))
+        keep(dead_letters.of_message(message, str(failure)))
     seconds = time.perf_counter() - began
     telemetry.record(
         message.run,
@@ -88,6 +96,17 @@ def ship(message: Message, handed_over_at: float | None) -> None:
         started_at=began_at,
         ended_at=began_at + seconds,
     )
+
+
+def keep(letter: dead_letters.DeadLetter) -> None:
+    """Put a dead letter into the broker, however long that is away."""
+    while True:
+        try:
+            broker.add_dead_letter(letter)
+            return
+        except Unreachable as error:
+            if pusher.stopping.wait(1.0):
+                raise Reject(str(error), requeue=True) from None
 
 
 @signals.worker_ready.connect
