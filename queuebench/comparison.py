@@ -114,6 +114,7 @@ def rows(groups: Sequence[Group]) -> list[Row]:
         total("lost", "lost"),
         total("duplicated", "duplicated"),
         total("dead-lettered", "dead_lettered"),
+        total("POSTs made again", "retried"),
         row("Speed", "publish", lambda s: _or_none(s["rates"]["publish"]), _rate),
         row("Speed", "receive", lambda s: _or_none(s["rates"]["receive"]), _rate),
         row("Speed", "hand over", lambda s: _or_none(s["rates"]["hand_over"]), _rate),

@@ -11,8 +11,8 @@ SQS_USD_PER_REQUEST = {"standard": 0.40e-6, "FIFO": 0.50e-6}
 # What AWS's own calculator takes a month for.
 HOURS_PER_MONTH = 730.0
 DAYS_PER_MONTH = HOURS_PER_MONTH / 24.0
-# A subscriber's lane that finds nothing asks again after so long: `subscription.WAIT_SECONDS`.
-LONG_POLL_SECONDS = 10.0
+# A subscriber's lane that finds nothing asks again after so long: `queues.sqs.Sqs.wait_seconds`.
+LONG_POLL_SECONDS = 20.0
 SOURCE = (
     "list prices, us-east-1, November 2026: SQS $0.40 (FIFO $0.50) per million requests; a Redis and a "
     "worker by the hour as REDIS_USD_PER_HOUR and WORKER_USD_PER_HOUR say (defaults: ElastiCache "

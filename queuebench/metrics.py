@@ -75,7 +75,10 @@ def summarise(record: Mapping[str, Any]) -> dict[str, Any]:
         "slots_share": round(_slots_share(processes, histograms["push"], active["push"]), 4),
         "held_back_seconds": round(_spent(processes, "unassigned", "held_back_ms") / 1000.0, 3),
         "clocks_apart_seconds": round(_clocks_apart(processes), 4),
-        "endpoint": _endpoint(settings, histograms["answer"]),
+        "endpoint": {
+            **_endpoint(settings, histograms["answer"]),
+            "refused": _spent(processes, "unassigned", "refused"),
+        },
     }
     summary["capacity"] = capacity.per_process(summary)
     summary["cost"] = cost.of_run(

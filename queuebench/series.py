@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def read(path: Path) -> Series:
     return series
 
 
-def columns(points: list[Mapping[str, Any]], started_at: float) -> dict[str, Any]:
+def columns(points: Sequence[Mapping[str, Any]], started_at: float) -> dict[str, Any]:
     """Return a series as a chart takes it: seconds since the start, rates, depths, shares of a core.
 
     Processes report about once a second, and so do the points come: a rate is therefore taken over

@@ -9,7 +9,7 @@ from queuebench.series import Series
 
 
 def point(at: float, **more: Any) -> dict[str, Any]:
-    known = {"at": at, "published": 0, "received": 0, "delivered": 0, "dead_letters": 0}
+    known: dict[str, Any] = {"at": at, "published": 0, "received": 0, "delivered": 0, "dead_letters": 0}
     known |= {"queue": {"waiting": 0, "in_flight": 0}, "celery": None}
     return known | {"cpu_seconds": {}, "server_cpu_seconds": {}} | more
 
