@@ -48,17 +48,28 @@ class Outcome:
 
 
 class Flood:
-    """N messages of one run, numbered from `first`."""
+    """N messages of one run, numbered from `first`, in batches numbered from above `batch`.
+
+    Floods that share a queue object need batch numbers that go on growing: a number that the queue
+    has seen is a repetition to it.
+    """
 
     def __init__(
-        self, queue: Queue, run: str, first: int, messages: int, delay: float, telemetry: Telemetry
+        self,
+        queue: Queue,
+        run: str,
+        first: int,
+        messages: int,
+        delay: float,
+        telemetry: Telemetry,
+        batch: int = 0,
     ) -> None:
         self._queue, self._run, self._telemetry = queue, run, telemetry
         self._first, self._messages, self._delay = first, messages, delay
         self._tail = b',"r":"%b"' % run.encode()
         self._heads = _heads()
         self._lock = threading.Lock()
-        self._next = first
+        self._next, self._batch = first, batch
         self._failure = ""
         self._moved = time.monotonic()
         self.accepted = 0
@@ -87,7 +98,7 @@ class Flood:
         return Outcome(self.accepted, self._failure)
 
     def _send_flood(self, lane: int) -> None:
-        batch = 0
+        batch = self._batch
         for first, last in self._chunks():
             batch = self._send(first, last, lane, batch, time.time())
 
@@ -103,7 +114,7 @@ class Flood:
 
     def _send_paced(self, lane: int) -> None:
         pace = Pace(self._delay, time.time())
-        batch = 0
+        batch = self._batch
         for number in range(self._first, self._first + self._messages):
             intended_at = pace.next_at()
             if self.stopping.wait(max(0.0, intended_at - time.time())) or self._done():

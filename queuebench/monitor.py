@@ -84,6 +84,8 @@ class Monitor:
                 run = Run(orjson.loads(path.read_bytes()))
                 if run.is_open:
                     self._run, self._series = run, series.read(path.with_name("series.jsonl"))
+                    # While everything was stopped, nothing could move.
+                    run.record["moved_at"] = time.time()
                     for publisher in run.record["publishers"].values():
                         publisher["seen_at"] = time.time()
 
@@ -97,6 +99,16 @@ class Monitor:
                 del self._processes[gone], self._seen_at[gone]
             if self._run is not None:
                 self._run.report(report, now)
+
+    def hears_from(self, host: str) -> bool:
+        """Tell whether a process of that host is at work."""
+        with self._lock:
+            return any(
+                report["host"] == host
+                and not report["ended"]
+                and time.time() - self._seen_at[process] < GONE_SECONDS
+                for process, report in self._processes.items()
+            )
 
     def join(self, process: str, burst: int, messages: int, settings: dict[str, Any]) -> dict[str, Any]:
         """Let a publisher into the open run, or open one."""
@@ -428,8 +440,10 @@ def application(monitor: Monitor) -> Starlette:
     async def prometheus_metrics(_: Request) -> Response:
         return Response(await asyncio.to_thread(monitor.metrics), media_type=CONTENT_TYPE_LATEST)
 
-    async def health(_: Request) -> Response:
-        return JSONResponse({"ok": True})
+    async def health(request: Request) -> Response:
+        host = request.query_params.get("host")
+        well = host is None or monitor.hears_from(host)
+        return JSONResponse({"ok": well}, 200 if well else 503)
 
     async def tick_for_ever() -> None:
         while True:

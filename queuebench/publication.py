@@ -17,6 +17,8 @@ from queuebench.queues import open_queue
 from queuebench.settings import Settings
 from queuebench.telemetry import Telemetry
 
+BATCHES_PER_BURST = 10**9
+
 
 class Publication:
     """One publisher process: one or more runs."""
@@ -68,7 +70,13 @@ class Publication:
     def _burst(self, burst: int, messages: int, last: bool) -> int:
         run, first = self._join(burst, messages)
         self._flood = Flood(
-            self._queue, run, first, messages, self._settings.publisher_delay, self._telemetry
+            self._queue,
+            run,
+            first,
+            messages,
+            self._settings.publisher_delay,
+            self._telemetry,
+            burst * BATCHES_PER_BURST,
         )
         began = time.perf_counter()
         with progress.Counter(f"publishing to {self._settings.queue_label}", messages) as counter:
