@@ -261,7 +261,7 @@ class Monitor:
         infos = {}
         for name, client in self._redis.items():
             with contextlib.suppress(QueueError), explained(client):
-                info: Any = client.info("everything")
+                info: Any = client.info()
                 infos[name] = (info, self._configuration(name, client, info["run_id"]))
         requests = Counter(self._queue.requests())
         requests.subtract(self._measured)
@@ -448,7 +448,11 @@ def application(monitor: Monitor) -> Starlette:
     async def tick_for_ever() -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            await asyncio.to_thread(monitor.tick)
+            try:
+                await asyncio.to_thread(monitor.tick)
+            except Exception as error:
+                # Without a tick no run would ever end, so one that fails must not be the last.
+                print(f"monitor: {error!r}", file=sys.stderr, flush=True)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
