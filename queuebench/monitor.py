@@ -39,7 +39,7 @@ from queuebench.queues import Depth, open_queue
 from queuebench.ranges import Ranges
 from queuebench.redis_client import connect, explained
 from queuebench.report import html, page_data, write_report
-from queuebench.run import GONE_SECONDS, Run
+from queuebench.run import GONE_SECONDS, RECORD_FORMAT, Run
 from queuebench.series import Series
 from queuebench.serve import serve
 from queuebench.settings import Settings
@@ -82,7 +82,7 @@ class Monitor:
                 continue
             with contextlib.suppress(orjson.JSONDecodeError):
                 run = Run(orjson.loads(path.read_bytes()))
-                if run.is_open:
+                if run.is_open and run.record.get("format") == RECORD_FORMAT:
                     self._run, self._series = run, series.read(path.with_name("series.jsonl"))
                     # While everything was stopped, nothing could move.
                     run.record["moved_at"] = time.time()
