@@ -74,7 +74,7 @@ class PushOnce:
     def __init__(self, client: Redis, key: str, command: str, marker: str) -> None:
         self._client, self._key, self._command, self._marker = client, key, command, marker
         self._connection: Any = None
-        self._last = 0
+        self._last = self._marked = 0
 
     def push(self, values: Sequence[bytes], batch: int) -> bool:
         """Push and return whether that was needed: False where the batch was there already.
@@ -83,18 +83,24 @@ class PushOnce:
             Unreachable: it may or may not have been pushed; call again with the same batch.
             QueueError: the server refused.
         """
+        if batch < self._last:
+            raise ValueError(f"batch {batch} comes after {self._last}: it would be dropped")
+        repeated, self._last = batch == self._last, batch
         with explained(self._client):
             try:
                 while True:
                     self._watch()
-                    if batch <= self._last:
-                        return False
+                    if batch <= self._marked:
+                        break
                     if self._transact(values, batch):
                         return True
                     self._drop()
             except BaseException:
                 self._drop()
                 raise
+        if not repeated:
+            raise QueueError(f"{address(self._client)} dropped a batch that was never sent: {self._marker}")
+        return False
 
     def _watch(self) -> None:
         """Have a connection that watches the marker, and know what the marker says."""
@@ -103,7 +109,7 @@ class PushOnce:
         self._drop()
         self._connection = self._client.connection_pool.get_connection()
         seen = self._ask(("WATCH", self._marker), ("GET", self._marker))[1]
-        self._last = int(seen or 0)
+        self._marked = int(seen or 0)
 
     def _transact(self, values: Sequence[bytes], batch: int) -> bool:
         size = max(1, COMMAND_BYTES * len(values) // (sum(map(len, values)) + 1))
@@ -116,7 +122,7 @@ class PushOnce:
             return False
         if refused := next((reply for reply in done if isinstance(reply, exceptions.ResponseError)), None):
             raise refused
-        self._last = batch
+        self._marked = batch
         return True
 
     def _ask(self, *commands: tuple[Any, ...]) -> list[Any]:
