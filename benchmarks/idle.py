@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.harness import cpu_seconds, rss_mib
+from benchmarks.harness import cpu_seconds, rss_mib, until
 from queuebench.errors import QueueBenchError
 from queuebench.stack import Stack
 
@@ -43,7 +43,8 @@ def idle(folder: Path, queue: str, options: argparse.Namespace) -> bool:
     """Measure one stack; return whether it is within the target."""
     with Stack(folder, queue, subscribers=options.subscribers, workers=options.workers) as stack:
         # A run before, as services have behind them that idle in earnest.
-        stack.publish("1000", "--wait").wait()
+        stack.publish("1000").wait()
+        until(lambda: any(stack.results.glob("*/summary.json")), 0.2)
         time.sleep(SETTLE_SECONDS)
         before = {name: cpu_seconds(service) for name, service in stack.services.items()}
         began = time.perf_counter()

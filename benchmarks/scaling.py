@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from benchmarks.harness import cpu_seconds
+from benchmarks.harness import cpu_seconds, until
 from queuebench.errors import QueueBenchError
 from queuebench.stack import Service, Stack
 
@@ -45,7 +45,8 @@ def run(
     """
     with Stack(folder, queue, workers=workers, settings=settings, sqs_options=["--latency", "0"]) as stack:
         before = {name: cpu_seconds(service) for name, service in stack.services.items()}
-        stack.publish(str(messages), "--wait").wait()
+        stack.publish(str(messages)).wait()
+        until(lambda: any(folder.glob("results/*/summary.json")), 0.2, patience_seconds=7200)
         cpu: dict[str, float] = defaultdict(float)
         memory: dict[str, float] = defaultdict(float)
         for name, service in stack.services.items():
