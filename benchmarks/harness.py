@@ -13,6 +13,8 @@ from redis import Redis
 
 from queuebench.stack import Service, Stack
 
+# Of a core: what is left is what a process that waits for servers on two cores does not get.
+FULL_CORE = 0.75
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 

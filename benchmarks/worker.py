@@ -11,7 +11,7 @@ import requests
 from redis import Redis
 
 from benchmarks.hand_over import plain_app
-from benchmarks.harness import Bench, Row, Sample, cpu_seconds, median, share, until
+from benchmarks.harness import FULL_CORE, Bench, Row, Sample, cpu_seconds, median, share, until
 from benchmarks.publish import RUN
 from queuebench.broker import Broker
 from queuebench.handover import HandOver
@@ -130,5 +130,5 @@ def rows(bench: Bench) -> Iterator[Row]:
             core = sample.cpu_seconds / sample.seconds
             yield Row(
                 f"worker, {slots:,} slots ({core:.0%} of a core)", "slots ÷ 1 s", f"{sample.rate:,.0f}/s",
-                f"{slots:,}/s", f"{used:.1%}", "95 %, or a full core", used >= 0.95 or core >= 0.75,
+                f"{slots:,}/s", f"{used:.1%}", "95 %, or a full core", used >= 0.95 or core >= FULL_CORE,
             )  # fmt: skip
