@@ -78,9 +78,11 @@ class Telemetry:
         self._session = requests.Session()
 
     def start(self) -> None:
-        """Begin to report; what the process has cost until now counts as its start-up."""
+        """Report, and go on reporting; what the process has cost until now counts as its start-up."""
         if self._url and self._thread is None:
             self._startup_cpu_seconds = _cpu_seconds()
+            # Before any work, so that the monitor can tell a run's cost from what was before it.
+            self._send(ended=False)
             self._thread = threading.Thread(target=self._report_for_ever, name="telemetry", daemon=True)
             self._thread.start()
 
@@ -147,7 +149,7 @@ class Telemetry:
         return totals
 
     def _report_for_ever(self) -> None:
-        sent_at, moved = -IDLE_REPORT_SECONDS, False
+        sent_at, moved = time.monotonic(), False
         while True:
             # Once more after the last thing that happened, for what it has cost.
             moved, moved_before = bool(self._dirty), moved
