@@ -7,6 +7,7 @@ from queuebench.errors import QueueBenchError
 
 VERBS = {
     "bench": ("queuebench.bench", "both queues, side by side, without Docker"),
+    "dead-letters": ("queuebench.resend", "lists what was given up, and sends it again"),
     "endpoint": ("queuebench.endpoint", "answers POSTs after PUSH_SECONDS and keeps the tally"),
     "monitor": ("queuebench.monitor", "opens and closes runs, keeps the figures, writes the results"),
     "sqs": ("queuebench.local_sqs", "a local SQS that behaves, limits and bills like AWS"),
