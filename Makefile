@@ -7,6 +7,7 @@ PY := $(VENV)/bin/python
 help:
 	@echo "make bench       both queues, side by side (MESSAGES= QUEUE= SUBSCRIBERS= WORKERS= SET='NAME=VALUE …')"
 	@echo "make test        the tests"
+	@echo "make test-docker the tests of docker-compose; they need a Docker Engine and both Compose generations"
 	@echo "make lint        ruff and mypy"
 
 $(VENV)/.installed: requirements.txt
@@ -33,9 +34,12 @@ bench: $(VENV)/.installed
 	  $(call set_here,SQS,--sqs) $(foreach pair,$(SET),--set '$(pair)')
 
 test: $(VENV)/.installed-dev
-	@$(PY) -m pytest
+	@$(PY) -m pytest -m "not docker"
+
+test-docker: $(VENV)/.installed-dev
+	@$(PY) -m pytest -m docker
 
 lint: $(VENV)/.installed-dev
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
 
-.PHONY: help bench test lint
+.PHONY: help bench test test-docker lint

@@ -31,6 +31,9 @@ def main() -> int:
     except QueueBenchError as error:
         print(f"publisher: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("publisher: stopped", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

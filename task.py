@@ -13,7 +13,7 @@ from celery import Celery, Task, signals
 from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 
-from queuebench import dead_letters, settings
+from queuebench import dead_letters, open_files, settings
 from queuebench.broker import Broker, celery_settings
 from queuebench.errors import QueueBenchError, Unreachable
 from queuebench.message import Message
@@ -130,6 +130,7 @@ def _report_the_end(**_: Any) -> None:
 
 @signals.celeryd_init.connect
 def _check(**_: Any) -> None:
+    open_files.raise_limit()
     try:
         broker.check()
     except QueueBenchError as error:

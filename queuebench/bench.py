@@ -19,9 +19,9 @@ from typing import Any
 import orjson
 
 from queuebench import settings as settings_module
-from queuebench import summary_text
 from queuebench.errors import SettingsError
 from queuebench.queues import QUEUES
+from queuebench.report import show
 from queuebench.stack import ROOT, Stack
 
 DEFAULT_MESSAGES = "10000"
@@ -54,9 +54,7 @@ def main(argv: list[str]) -> int:
         print("bench: stopped; nothing is left running", file=sys.stderr)
         return 130
     print()
-    print("\n".join(summary_text.of_run(summary) for summary in summaries))
-    fine = summaries and all(s["valid"] and s["counts"]["lost"] == 0 for s in summaries)
-    return 0 if fine else 1
+    return show(summaries)
 
 
 def _runs(queue: str, options: argparse.Namespace, settings: Mapping[str, str]) -> Sequence[dict[str, Any]]:

@@ -13,29 +13,39 @@ from typing import Any
 GAMMA = 1.01  # quantiles are off by at most 0.5 %
 SMALLEST_MS = 0.001
 _LOG_GAMMA = math.log(GAMMA)
+_COARSE = 12  # buckets joined for a chart
 
 
 class Histogram:
     """Counts of durations in milliseconds; negative ones (clocks that disagree) are counted apart."""
 
-    __slots__ = ("buckets", "max_ms", "negative")
+    __slots__ = ("buckets", "lowest_ms", "max_ms", "negative", "total_ns")
 
     def __init__(self) -> None:
         self.buckets: dict[int, int] = {}
         self.negative = 0
+        self.lowest_ms = 0.0  # below 0 where there were negative ones
         self.max_ms = 0.0
+        self.total_ns = 0  # a whole number, so that merging is exact; without the negative ones
 
     @property
     def count(self) -> int:
         """How many durations were recorded, negative ones included."""
         return sum(self.buckets.values()) + self.negative
 
+    @property
+    def mean_ms(self) -> float:
+        """The mean; negative ones count as 0."""
+        return self.total_ns / 1e6 / self.count if self.count else 0.0
+
     def record(self, seconds: float, count: int = 1) -> None:
         """Add `count` durations of so many seconds."""
         milliseconds = seconds * 1000.0
         if milliseconds < 0:
             self.negative += count
+            self.lowest_ms = min(self.lowest_ms, milliseconds)
             return
+        self.total_ns += int(milliseconds * 1e6) * count
         if milliseconds > self.max_ms:
             self.max_ms = milliseconds
         bucket = math.ceil(math.log(milliseconds) / _LOG_GAMMA) if milliseconds > SMALLEST_MS else _LOWEST
@@ -46,6 +56,8 @@ class Histogram:
         for bucket, count in other.buckets.items():
             self.buckets[bucket] = self.buckets.get(bucket, 0) + count
         self.negative += other.negative
+        self.total_ns += other.total_ns
+        self.lowest_ms = min(self.lowest_ms, other.lowest_ms)
         self.max_ms = max(self.max_ms, other.max_ms)
 
     def quantile(self, share: float) -> float:
@@ -60,17 +72,27 @@ class Histogram:
                 return min(middle_ms(bucket), self.max_ms)
         return self.max_ms
 
+    def coarse(self) -> list[tuple[float, int]]:
+        """Return (upper end in ms, count) of non-empty buckets about 12 % wide: enough for a chart."""
+        wide: dict[int, int] = {}
+        for bucket, count in self.buckets.items():
+            end = -(-bucket // _COARSE) * _COARSE
+            wide[end] = wide.get(end, 0) + count
+        return [(round(math.exp(end * _LOG_GAMMA), 4), wide[end]) for end in sorted(wide)]
+
     def to_json(self) -> dict[str, Any]:
         """Return plain data that `from_json` reads."""
         buckets = {str(bucket): count for bucket, count in sorted(self.buckets.items())}
-        return {"buckets": buckets, "negative": self.negative, "max_ms": self.max_ms}
+        extremes = {"lowest_ms": self.lowest_ms, "max_ms": self.max_ms}
+        return {"buckets": buckets, "negative": self.negative, "total_ns": self.total_ns, **extremes}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Histogram:
         """Return the histogram that `to_json` described."""
         histogram = cls()
         histogram.buckets = {int(bucket): int(count) for bucket, count in data["buckets"].items()}
-        histogram.negative, histogram.max_ms = int(data["negative"]), float(data["max_ms"])
+        histogram.negative, histogram.total_ns = int(data["negative"]), int(data["total_ns"])
+        histogram.lowest_ms, histogram.max_ms = float(data["lowest_ms"]), float(data["max_ms"])
         return histogram
 
 

@@ -11,35 +11,44 @@ import asyncio
 import contextlib
 import importlib.metadata
 import platform
+import sys
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 import requests
+from prometheus_client import CONTENT_TYPE_LATEST
+from redis import Redis
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from queuebench import dead_letters, metrics
+from queuebench import dead_letters, metrics, prometheus, series, servers
 from queuebench import settings as settings_module
 from queuebench.broker import Broker
 from queuebench.errors import QueueError
+from queuebench.history import History
 from queuebench.queues import Depth, open_queue
 from queuebench.ranges import Ranges
 from queuebench.redis_client import connect, explained
+from queuebench.report import html, page_data, write_report
 from queuebench.run import GONE_SECONDS, Run
+from queuebench.series import Series
 from queuebench.serve import serve
 from queuebench.settings import Settings
 
 TICK_SECONDS = 1.0
 # Every process reports once more after the last message has arrived.
 LAST_REPORTS_SECONDS = 1.5
+RATE_POINTS = 6  # over which the rates of an open run are taken
+MOST_COMPARED = 50
 PACKAGES = ("celery", "kombu", "redis", "boto3", "requests", "gevent")
 
 
@@ -59,17 +68,24 @@ class Monitor:
         self._lock = threading.Lock()
         self._session = requests.Session()
         self._run: Run | None = None
-        self._summaries: dict[str, dict[str, Any]] = {}
+        self._series = Series()
+        self._config: dict[str, tuple[str, dict[str, str]]] = {}
+        self._measured: Mapping[str, int] = {}
         results.mkdir(parents=True, exist_ok=True)
+        self._history = History(results)
         self._resume()
 
     def _resume(self) -> None:
         """Go on with the run that was open when the monitor was killed."""
         for path in sorted(self._results.glob("*/run.json")):
+            if path.with_name("summary.json").exists():
+                continue
             with contextlib.suppress(orjson.JSONDecodeError):
                 run = Run(orjson.loads(path.read_bytes()))
                 if run.is_open:
-                    self._run = run
+                    self._run, self._series = run, series.read(path.with_name("series.jsonl"))
+                    # While everything was stopped, nothing could move.
+                    run.record["moved_at"] = time.time()
                     for publisher in run.record["publishers"].values():
                         publisher["seen_at"] = time.time()
 
@@ -83,6 +99,16 @@ class Monitor:
                 del self._processes[gone], self._seen_at[gone]
             if self._run is not None:
                 self._run.report(report, now)
+
+    def hears_from(self, host: str) -> bool:
+        """Tell whether a process of that host is at work."""
+        with self._lock:
+            return any(
+                report["host"] == host
+                and not report["ended"]
+                and time.time() - self._seen_at[process] < GONE_SECONDS
+                for process, report in self._processes.items()
+            )
 
     def join(self, process: str, burst: int, messages: int, settings: dict[str, Any]) -> dict[str, Any]:
         """Let a publisher into the open run, or open one."""
@@ -104,18 +130,56 @@ class Monitor:
         """Return how far a run is, with its summary when it is over; None: no such run."""
         with self._lock:
             if self._run is not None and self._run.id == run_id:
-                run = self._run
-                return {
-                    "accepted": len(run.accepted()),
-                    "delivered": run.delivered(),
-                    "summary": None,
-                }
-        path = self._results / run_id / "summary.json"
-        if Path(run_id).name != run_id or not path.is_file():
+                return how_far(self._run, self._series.points()[-RATE_POINTS:])
+        summary = self._history.summary(run_id)
+        if summary is None:
             return None
-        summary = orjson.loads(path.read_bytes())
         counts = summary["counts"]
         return {"accepted": counts["published"], "delivered": counts["delivered"], "summary": summary}
+
+    def page(self, run_ids: Sequence[str]) -> dict[str, Any]:
+        """Return what the page shows of some runs; of the open or else the newest one where none is named."""
+        earlier = self._history.runs()
+        open_id = self.open_run()
+        newest = open_id or (earlier[0]["run_id"] if earlier else None)
+        wanted = list(run_ids) or ([newest] if newest else [])
+        found = [run for run in map(self._figures, wanted) if run is not None]
+        return {
+            **page_data(found),
+            "open": open_id,
+            "shown": [summary["run_id"] for summary, _ in found],
+            "history": earlier,
+        }
+
+    def metrics(self) -> bytes:
+        """Return the open or else the newest run's figures as Prometheus reads them."""
+        earlier = self._history.runs() if self.open_run() is None else []
+        run_id = self.open_run() or (earlier[0]["run_id"] if earlier else "")
+        with self._lock:
+            points = self._series.points() if self._run is not None and self._run.id == run_id else []
+        found = self._figures(run_id, with_series=False)
+        return prometheus.exposition(found[0] if found else None, points[-1] if points else None)
+
+    def report_html(self, run_ids: Sequence[str]) -> str:
+        """Return some runs as a page that needs no monitor."""
+        return html(page_data([run for run in map(self._figures, run_ids) if run is not None]))
+
+    def open_run(self) -> str | None:
+        """Return the id of the run that is open."""
+        run = self._run
+        return None if run is None else run.id
+
+    def _figures(
+        self, run_id: str, with_series: bool = True
+    ) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]] | None:
+        with self._lock:
+            if self._run is not None and self._run.id == run_id:
+                return metrics.summarise(self._run.record), self._series.points()
+        summary = self._history.summary(run_id)
+        if summary is None:
+            return None
+        path = self._results / run_id / "series.jsonl"
+        return summary, series.read(path).points() if with_series else []
 
     def tick(self) -> None:
         """Look at the servers, and close the run where it is over."""
@@ -127,12 +191,18 @@ class Monitor:
         with self._lock:
             run.record["tally"] |= sample["tally"]
             run.record["dead_letters"] = sample["dead_letters"]
-            run.record["servers"] = sample["servers"]
+            run.record["measuring_requests"] = sample["measuring_requests"]
+            for place, found in (("queue", sample["depth"]), ("celery", sample["backlog"])):
+                run.record["peaks"][place] = max(run.record["peaks"][place], sum(found or (0, 0)))
             look = run.looks_complete(now) and run.record["tally"]["proven"]
         arrived = self._tally(run.id, numbers=True) if look else {}
         with self._lock:
             run.record["tally"] |= arrived
             how = run.judge(now, sample["empty"])
+            moved = run.record["moved_at"] == now
+            for name, (info, config) in sample["servers"].items():
+                known = run.record["servers"].get(name)
+                run.record["servers"][name] = servers.follow(known, info, config, now, moved)
             self._append_series(run, sample, now)
             if how is None:
                 run.record["ending_since"] = None
@@ -156,6 +226,8 @@ class Monitor:
             if now - self._seen_at[process] < GONE_SECONDS and not report["ended"]
         }
         self._dead_seen = 0
+        self._series = Series()
+        self._measured = self._queue.requests()
         return Run.open(
             run_id,
             now,
@@ -173,25 +245,45 @@ class Monitor:
         run.close(now, how)
         self._save()
         summary = metrics.summarise(run.record)
-        _write(self._results / run.id / "summary.json", summary, indent=True)
+        folder = self._results / run.id
+        _write(folder / "summary.json", summary, indent=True)
         self._run = None
+        # The figures are safe by now, and what shows them must not be able to stop the monitor.
+        try:
+            write_report(folder / "report.html", page_data([(summary, self._series.points())]))
+        except Exception as error:
+            print(f"monitor: no report of run {run.id}: {error!r}", file=sys.stderr, flush=True)
         print(f"monitor: run {run.id} is over: {how}", flush=True)
 
     def _sample(self, run: Run) -> dict[str, Any]:
         depth, backlog = self._depth(), self._backlog()
         empty = None if depth is None or backlog is None else not (sum(depth) or sum(backlog))
-        servers = {**run.record["servers"]}
+        infos = {}
         for name, client in self._redis.items():
             with contextlib.suppress(QueueError), explained(client):
-                servers[name] = _server(client.info(), servers.get(name))
+                info: Any = client.info("everything")
+                infos[name] = (info, self._configuration(name, client, info["run_id"]))
+        requests = Counter(self._queue.requests())
+        requests.subtract(self._measured)
         return {
             "depth": depth,
             "backlog": backlog,
             "empty": empty,
-            "servers": servers,
+            "servers": infos,
+            "measuring_requests": dict(+requests),
             "dead_letters": self._dead_letters(run),
             "tally": self._tally(run.id),
         }
+
+    def _configuration(self, name: str, client: Redis, run_id: str) -> dict[str, str]:
+        """Ask once in a server's life how it keeps what it has; a managed one may not tell."""
+        known = self._config.get(name)
+        if known is None or known[0] != run_id:
+            config: Any = {}
+            with contextlib.suppress(QueueError), explained(client):
+                config = client.config_get("appendonly", "appendfsync")
+            known = self._config[name] = (run_id, config)
+        return known[1]
 
     def _depth(self) -> Depth | None:
         with contextlib.suppress(QueueError):
@@ -252,30 +344,49 @@ class Monitor:
             "celery": sample["backlog"] and sample["backlog"]._asdict(),
             "dead_letters": run.record["dead_letters"]["count"],
             "cpu_seconds": {role: round(seconds, 3) for role, seconds in cpu.items()},
+            "server_cpu_seconds": {
+                name: round(s["cpu_seconds"], 3) for name, s in run.record["servers"].items()
+            },
             "memory_bytes": {name: s["used_memory"] for name, s in run.record["servers"].items()},
         }
+        self._series.add(line)
         path = self._results / run.id / "series.jsonl"
         path.parent.mkdir(exist_ok=True)
-        with path.open("ab") as series:
-            series.write(orjson.dumps(line) + b"\n")
+        with path.open("ab") as lines:
+            lines.write(orjson.dumps(line) + b"\n")
 
     def _save(self) -> None:
         if self._run is not None:
             _write(self._results / self._run.id / "run.json", self._run.record)
 
 
-def _server(info: dict[str, Any], before: dict[str, Any] | None) -> dict[str, Any]:
-    now = {
-        "version": info.get("valkey_version") or info.get("redis_version"),
-        "run_id": info["run_id"],
-        "used_memory": info["used_memory"],
-        "evicted_keys": info["evicted_keys"],
-        "cpu_seconds": info["used_cpu_user"] + info["used_cpu_sys"],
-        "refused_for_memory": int((info.get("errorstat_OOM") or {}).get("count", 0)),
+def how_far(run: Run, points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return how far an open run is: counts, what waits where, rates, and how long it still takes.
+
+    Args:
+        run: the run.
+        points: the newest of its series, over which the rates are taken.
+    """
+    accepted, delivered = len(run.accepted()), run.delivered()
+    first, last = (points[0], points[-1]) if len(points) > 1 else ({}, {})
+    seconds = last["at"] - first["at"] if last else 0.0
+    rates = {
+        name: max(0.0, last[name] - first[name]) / seconds if seconds else 0.0
+        for name in ("published", "received", "delivered")
     }
-    first = before["first"] if before else now
-    peak = max(now["used_memory"], before["peak_memory"] if before else 0)
-    return {**now, "first": first, "peak_memory": peak}
+    messages = sum(publisher["messages"] for publisher in run.record["publishers"].values())
+    left = max(0, messages - delivered - run.record["dead_letters"]["count"])
+    return {
+        "accepted": accepted,
+        "delivered": delivered,
+        "messages": messages,
+        "queue": sum(last["queue"].values()) if last and last["queue"] else None,
+        "celery": sum(last["celery"].values()) if last and last["celery"] else None,
+        "dead_letters": run.record["dead_letters"]["count"],
+        "rates": rates,
+        "seconds_left": left / rates["delivered"] if rates["delivered"] else None,
+        "summary": None,
+    }
 
 
 def _write(path: Path, data: Any, indent: bool = False) -> None:
@@ -286,12 +397,21 @@ def _write(path: Path, data: Any, indent: bool = False) -> None:
     beside.replace(path)
 
 
+def _runs(request: Request) -> list[str]:
+    """Return the runs that `?runs=ID,ID` names, each once."""
+    named = (name.strip() for name in request.query_params.get("runs", "").split(","))
+    return list(dict.fromkeys(name for name in named if name))[:MOST_COMPARED]
+
+
 def application(monitor: Monitor) -> Starlette:
     """Return the monitor's HTTP interface."""
+    live = html(None)
 
     async def report(request: Request) -> Response:
+        asked_at = time.time()
         await asyncio.to_thread(monitor.report, orjson.loads(await request.body()))
-        return JSONResponse({})
+        # Half way between question and answer, which is what the other side compares its clock with.
+        return JSONResponse({"now": (asked_at + time.time()) / 2.0})
 
     async def join(request: Request) -> Response:
         return JSONResponse(await asyncio.to_thread(monitor.join, **orjson.loads(await request.body())))
@@ -305,8 +425,25 @@ def application(monitor: Monitor) -> Starlette:
         found = monitor.progress(request.path_params["run"])
         return JSONResponse(found) if found is not None else JSONResponse({"error": "no such run"}, 404)
 
-    async def health(_: Request) -> Response:
-        return JSONResponse({"ok": True})
+    async def page(_: Request) -> Response:
+        return HTMLResponse(live)
+
+    async def data(request: Request) -> Response:
+        shown = await asyncio.to_thread(monitor.page, _runs(request))
+        return Response(orjson.dumps(shown), media_type="application/json")
+
+    async def report_html(request: Request) -> Response:
+        name = "report.html" if len(_runs(request)) == 1 else "comparison.html"
+        text = await asyncio.to_thread(monitor.report_html, _runs(request))
+        return HTMLResponse(text, headers={"content-disposition": f'attachment; filename="{name}"'})
+
+    async def prometheus_metrics(_: Request) -> Response:
+        return Response(await asyncio.to_thread(monitor.metrics), media_type=CONTENT_TYPE_LATEST)
+
+    async def health(request: Request) -> Response:
+        host = request.query_params.get("host")
+        well = host is None or monitor.hears_from(host)
+        return JSONResponse({"ok": well}, 200 if well else 503)
 
     async def tick_for_ever() -> None:
         while True:
@@ -325,6 +462,10 @@ def application(monitor: Monitor) -> Starlette:
             Route("/join", join, methods=["POST"]),
             Route("/runs/{run}/leave", leave, methods=["POST"]),
             Route("/runs/{run}/progress", progress),
+            Route("/", page),
+            Route("/data", data),
+            Route("/report.html", report_html),
+            Route("/metrics", prometheus_metrics),
             Route("/health", health),
         ],
         lifespan=lifespan,

@@ -9,16 +9,13 @@ import uuid
 from types import FrameType
 from typing import Any
 
-from queuebench import progress, summary_text
+from queuebench import comparison, cost, progress, report
 from queuebench.errors import SettingsError
 from queuebench.flood import Flood
 from queuebench.monitor_client import MonitorClient, MonitorError
 from queuebench.queues import open_queue
 from queuebench.settings import Settings
 from queuebench.telemetry import Telemetry
-
-# us-east-1, requests beyond the free tier: the SQS pricing page, 2026-11.
-USD_PER_REQUEST = {False: 0.40e-6, True: 0.50e-6}
 
 BATCHES_PER_BURST = 10**9
 
@@ -73,7 +70,13 @@ class Publication:
     def _burst(self, burst: int, messages: int, last: bool) -> int:
         run, first = self._join(burst, messages)
         self._flood = Flood(
-            self._queue, run, first, messages, self._settings.publisher_delay, self._telemetry
+            self._queue,
+            run,
+            first,
+            messages,
+            self._settings.publisher_delay,
+            self._telemetry,
+            burst * BATCHES_PER_BURST,
         )
         began = time.perf_counter()
         with progress.Counter(f"publishing to {self._settings.queue_label}", messages) as counter:
@@ -124,14 +127,13 @@ class Publication:
     def _follow(self, run: str, show: bool) -> int:
         assert self._monitor is not None
         summary: dict[str, Any] = {}
-        with progress.Counter("delivered", 0) as counter:
+        with progress.RunView(self._settings.queue_label) as view:
             for state in self._monitor.follow(run):
-                counter.total = state["accepted"]
-                counter.show(state["delivered"])
+                view.show(state)
                 summary = state.get("summary") or {}
         if show:
-            print(summary_text.of_run(summary), flush=True)
-        return 0 if summary["valid"] and summary["counts"]["lost"] == 0 else 1
+            report.show([summary])
+        return comparison.exit_code([summary])
 
     def _say_what_it_costs(self) -> None:
         settings = self._settings
@@ -140,7 +142,7 @@ class Publication:
         messages = sum(self._bursts)
         # A send, a receive and a delete for ten messages, or for each where they are paced.
         requests = messages * (3 if settings.publisher_delay else 0.3)
-        usd = requests * USD_PER_REQUEST[settings.queue_name.endswith(".fifo")]
+        usd = requests * cost.SQS_USD_PER_REQUEST[cost.sqs_kind(settings.public())]
         print(
             f"publisher: {messages:,} messages through AWS SQS are about {requests:,.0f} requests, "
             f"${usd:,.2f} (us-east-1, without the free tier)",

@@ -78,6 +78,7 @@ class PushOnce:
     def __init__(self, client: Redis, key: str, command: str, marker: str) -> None:
         self._client, self._key, self._command, self._marker = client, key, command, marker
         self._script = client.register_script(_PUSH_ONCE)
+        self._last = 0
 
     def push(self, values: list[bytes], batch: int) -> int:
         """Push and return the list's length, or -1 where the batch was there already.
@@ -86,8 +87,13 @@ class PushOnce:
             Unreachable: it may or may not have been pushed; call again with the same batch.
             QueueError: the server refused.
         """
+        if batch < self._last:
+            raise ValueError(f"batch {batch} comes after {self._last}: it would be dropped")
+        repeated, self._last = batch == self._last, batch
         with explained(self._client):
             length: int = self._script(keys=[self._key, self._marker], args=[batch, self._command, *values])
+        if length < 0 and not repeated:
+            raise QueueError(f"{address(self._client)} dropped a batch that was never sent: {self._marker}")
         return length
 
 

@@ -62,10 +62,12 @@ class Run:
                 "versions": versions,
                 "backlog_before": backlog,
                 "publishers": {},
-                "processes": {process: _baseline(report, now) for process, report in processes.items()},
+                "processes": {process: _known(report, now, report) for process, report in processes.items()},
                 "tally": {"proven": None, "distinct": 0, "duplicates": 0, "arrived": [], "missing": []},
                 "dead_letters": {"count": 0, "numbers": []},
                 "servers": {},
+                "peaks": {"queue": 0, "celery": 0},
+                "measuring_requests": {},
             }
         )
 
@@ -105,19 +107,21 @@ class Run:
     def report(self, report: Mapping[str, Any], now: float) -> None:
         """Take the newest totals of a process."""
         processes = self.record["processes"]
-        process = processes.setdefault(report["process"], _baseline(report, now))
-        process["latest"] = {
-            "cpu_seconds": report["cpu_seconds"],
-            "max_rss_mib": report["max_rss_mib"],
-            "requests": dict(report["requests"]),
-            "at": now,
-        }
+        process = processes.get(report["process"])
+        if process is None:
+            # What it cost before it began is its start-up, and that of an earlier run is not this one's.
+            new = report["started_at"] >= self.record["started_at"]
+            unspent = {"cpu_seconds": report["startup_cpu_seconds"], "requests": {}, "unassigned": {}}
+            process = _known(report, now, {**report, **(unspent if new else {})})
+            processes[report["process"]] = process
+        before, process["latest"] = process["latest"], _usage(report, now)
         process["slots"], process["ended"] = report["slots"], report["ended"]
-        offset = report["now"] - now
-        if abs(offset) < abs(process["clock_offset_seconds"]):
-            process["clock_offset_seconds"] = offset
-        if self.id in report["runs"]:
-            process["totals"] = report["runs"][self.id]
+        process["clock"] = report["clock"]
+        totals = report["runs"].get(self.id)
+        moved = totals is not None and totals["counts"] != process["totals"]["counts"]
+        _extend_busy(process, before, moved)
+        if totals is not None:
+            process["totals"] = totals
         for publisher in self.record["publishers"].values():
             if publisher["process"] == report["process"]:
                 publisher["seen_at"] = now
@@ -195,23 +199,60 @@ class Run:
         """End the run."""
         record = self.record
         record["ended_at"], record["ended"] = now, how
+        for process in record["processes"].values():
+            process["gone"] = not process["ended"] and now - process["latest"]["at"] > GONE_SECONDS
         record["tally"]["missing"] = self.missing().to_json() if record["tally"]["proven"] else []
 
 
-def _baseline(report: Mapping[str, Any], now: float) -> dict[str, Any]:
-    usage = {
-        "cpu_seconds": report["cpu_seconds"],
-        "max_rss_mib": report["max_rss_mib"],
-        "requests": dict(report["requests"]),
-        "at": now,
-    }
+def _known(report: Mapping[str, Any], now: float, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is kept of a process; `before` is how it stood when its part in the run began."""
+    baseline = _usage(before, now)
     return {
         "role": report["role"],
         "host": report["host"],
         "slots": report["slots"],
+        "cores": report["cores"],
         "ended": report["ended"],
-        "clock_offset_seconds": report["now"] - now,
-        "baseline": usage,
-        "latest": usage,
+        "clock": report["clock"],
+        "startup_cpu_seconds": report["startup_cpu_seconds"],
+        "baseline": baseline,
+        "latest": baseline,
+        "busy": {"seconds": 0.0, "cpu_seconds": 0.0, "machine_cpu_seconds": 0.0},
+        "pending": None,
         "totals": {"counts": {}, "latencies": {}, "active": {}, "accepted": []},
+    }
+
+
+def _usage(report: Mapping[str, Any], now: float) -> dict[str, Any]:
+    return {
+        "at": now,
+        "now": report["now"],
+        "cpu_seconds": report["cpu_seconds"],
+        "machine_cpu_seconds": report["machine_cpu_seconds"],
+        "max_rss_mib": report["max_rss_mib"],
+        "requests": dict(report["requests"]),
+        "unassigned": dict(report["unassigned"]),
+    }
+
+
+def _extend_busy(process: dict[str, Any], before: Mapping[str, Any], moved: bool) -> None:
+    """Add the time since the last report to the busy time, where the process worked all through it.
+
+    The first and the last interval of a spell of work are partly idle, so each one is kept back
+    until it is known that work goes on, and the first is dropped.
+    """
+    if not moved:
+        process["pending"] = None
+        return
+    if process["pending"] is None:
+        process["pending"] = {}
+        return
+    for name, value in process["pending"].items():
+        process["busy"][name] += value
+    latest = process["latest"]
+    machine, machine_before = latest["machine_cpu_seconds"], before["machine_cpu_seconds"]
+    process["pending"] = {
+        "seconds": latest["now"] - before["now"],
+        "cpu_seconds": latest["cpu_seconds"] - before["cpu_seconds"],
+        "machine_cpu_seconds": 0.0 if machine is None or machine_before is None else machine - machine_before,
     }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import sys
+from types import FrameType
 from typing import Any
 
 import uvicorn
 
+from queuebench import open_files
 from queuebench.errors import QueueBenchError
 from queuebench.telemetry import Telemetry
 
@@ -25,6 +28,7 @@ def serve(app: Any, name: str, host: str, port: int, telemetry: Telemetry | None
     except (OSError, OverflowError) as error:
         raise QueueBenchError(f"cannot listen on {host}:{port}: {error}; choose another --port") from error
     listener.listen(4096)
+    open_files.raise_limit()
     config = uvicorn.Config(
         app,
         http="httptools",
@@ -38,6 +42,8 @@ def serve(app: Any, name: str, host: str, port: int, telemetry: Telemetry | None
         date_header=False,
     )
     server = uvicorn.Server(config)
+    # uvicorn stops at a signal and then raises it again, which would end the process at once.
+    signal.signal(signal.SIGTERM, _stop)
     print(f"{name} listens on http://{host}:{listener.getsockname()[1]}", flush=True)
     if telemetry is not None:
         telemetry.start()
@@ -49,3 +55,7 @@ def serve(app: Any, name: str, host: str, port: int, telemetry: Telemetry | None
         if telemetry is not None:
             telemetry.close()
     return 0
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -54,12 +54,12 @@ class Subscription:
             threading.Thread(target=self._work, args=(lane,), name=f"lane-{lane}", daemon=True)
             for lane in range(self._queue.receivers)
         ]
+        self._telemetry.start()
         print(
             f"subscriber: {self._settings.queue_label} {self._queue.name!r} → Celery "
             f"({len(lanes)} lanes of {self._queue.batch_size})",
             flush=True,
         )
-        self._telemetry.start()
         for thread in lanes:
             thread.start()
         while not self._stopping.wait(3600):

@@ -10,11 +10,12 @@ import contextlib
 import os
 import resource
 import socket
+import sys
 import threading
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -24,6 +25,8 @@ from queuebench.histogram import Histogram
 from queuebench.ranges import Ranges
 
 REPORT_SECONDS = 1.0
+# How often a process that has nothing new says that it is alive.
+IDLE_REPORT_SECONDS = 5.0
 FORGET_RUN_SECONDS = 600.0
 # A stage that did nothing for so long was not active in between.
 IDLE_GAP_SECONDS = 1.0
@@ -33,7 +36,7 @@ class RunTotals:
     """What one process did for one run, so far."""
 
     def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
+        self.counts: dict[str, int] = {}
         self.latencies: dict[str, Histogram] = {}
         self.active: dict[str, list[list[float]]] = {}
         self.accepted = Ranges()
@@ -65,6 +68,8 @@ class Telemetry:
         self._url = f"{monitor_url}/report" if monitor_url else ""
         self._requests_made = requests_made
         self._started_at = time.time()
+        self._startup_cpu_seconds = 0.0
+        self._clock = {"offset_seconds": 0.0, "within_seconds": -1.0}
         self._runs: dict[str, RunTotals] = {}
         self._dirty: set[str] = set()
         self._lock = threading.Lock()
@@ -73,8 +78,11 @@ class Telemetry:
         self._session = requests.Session()
 
     def start(self) -> None:
-        """Begin to report; what the process has cost until now counts as its start-up."""
+        """Report, and go on reporting; what the process has cost until now counts as its start-up."""
         if self._url and self._thread is None:
+            self._startup_cpu_seconds = _cpu_seconds()
+            # Before any work, so that the monitor can tell a run's cost from what was before it.
+            self._send(ended=False)
             self._thread = threading.Thread(target=self._report_for_ever, name="telemetry", daemon=True)
             self._thread.start()
 
@@ -111,7 +119,9 @@ class Telemetry:
         with self._lock:
             totals = self._touch(run or "")
             if counts:
-                totals.counts.update(counts)
+                kept = totals.counts
+                for name, count in counts.items():
+                    kept[name] = kept.get(name, 0) + count
             if latencies:
                 histogram = totals.latencies.get(stage)
                 if histogram is None:
@@ -139,8 +149,13 @@ class Telemetry:
         return totals
 
     def _report_for_ever(self) -> None:
+        sent_at, moved = time.monotonic(), False
         while True:
-            self._send(ended=False)
+            # Once more after the last thing that happened, for what it has cost.
+            moved, moved_before = bool(self._dirty), moved
+            if moved or moved_before or time.monotonic() - sent_at >= IDLE_REPORT_SECONDS:
+                sent_at = time.monotonic()
+                self._send(ended=False)
             if self._wake.wait(REPORT_SECONDS):
                 return
 
@@ -151,10 +166,9 @@ class Telemetry:
             for run in sent:
                 self._runs[run].touched_at = now
             runs = {run: self._runs[run].to_json() for run in sent}
-            for run in [run for run, t in self._runs.items() if now - t.touched_at > FORGET_RUN_SECONDS]:
+            for run in [r for r, t in self._runs.items() if r and now - t.touched_at > FORGET_RUN_SECONDS]:
                 del self._runs[run]
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+            unassigned = dict(self._runs[""].counts) if "" in self._runs else {}
         report = {
             "process": self.process,
             "role": self.role,
@@ -163,19 +177,54 @@ class Telemetry:
             "slots": self.slots,
             "started_at": self._started_at,
             "now": time.time(),
+            "clock": self._clock,
             "ended": ended,
-            "cpu_seconds": usage.ru_utime + usage.ru_stime + children.ru_utime + children.ru_stime,
-            "max_rss_mib": usage.ru_maxrss / 1024.0,
+            "startup_cpu_seconds": self._startup_cpu_seconds,
+            "cpu_seconds": _cpu_seconds(),
+            "max_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _RSS_UNITS_PER_MIB,
+            "cores": os.cpu_count() or 1,
+            "machine_cpu_seconds": _machine_cpu_seconds(),
             "requests": dict(self._requests_made()),
+            "unassigned": unassigned,
             "runs": runs,
         }
         with contextlib.suppress(requests.RequestException):
-            answer = self._session.post(self._url, data=orjson.dumps(report), timeout=(2.0, 5.0))
+            data = orjson.dumps(report)
+            asked_at = time.time()
+            answer = self._session.post(self._url, data=data, timeout=(2.0, 5.0))
             if answer.status_code == 200:
+                self._compare_clocks(asked_at, time.time(), answer.content)
                 return True
         with self._lock:
             self._dirty |= sent & self._runs.keys()
         return False
+
+    def _compare_clocks(self, asked_at: float, answered_at: float, answer: bytes) -> None:
+        """Keep the most exact of all comparisons with the monitor's clock, as NTP does."""
+        within = (answered_at - asked_at) / 2.0
+        if self._clock["within_seconds"] < 0 or 0 <= within < self._clock["within_seconds"]:
+            offset = (asked_at + answered_at) / 2.0 - orjson.loads(answer)["now"]
+            self._clock = {"offset_seconds": offset, "within_seconds": within}
+
+
+# The kernel gives bytes on macOS and KiB elsewhere: getrusage(2).
+_RSS_UNITS_PER_MIB = 1024.0 * (1024.0 if sys.platform == "darwin" else 1.0)
+
+
+def _cpu_seconds() -> float:
+    """Return what this process and its ended children have used."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def _machine_cpu_seconds() -> float | None:
+    """Return what all processes of this machine have used, or None where /proc does not tell."""
+    with contextlib.suppress(OSError, ValueError, IndexError), Path("/proc/stat").open("rb") as stat:
+        # user nice system idle iowait irq softirq steal, in ticks: proc_stat(5)
+        ticks = [int(value) for value in stat.readline().split()[1:9]]
+        busy = sum(ticks) - ticks[3] - ticks[4]
+        return busy / os.sysconf("SC_CLK_TCK")
+    return None
 
 
 def extend_active(intervals: list[list[float]], started_at: float, ended_at: float) -> None:

@@ -19,7 +19,6 @@ def make(url: str, kind: str, slots: int, options: dict[str, object]) -> Celery:
     app = Celery("transport_app", set_as_current=False)
     if kind == "leased":
         app.conf.update(transport.celery_settings(url, slots, **options))
-        app.Task.Request = "queuebench.transport:Request"
     else:
         app.conf.update(broker_url=url, task_acks_late=True, task_ignore_result=True)
     app.conf.update(worker_hijack_root_logger=True, task_queue_max_priority=10)
@@ -28,29 +27,29 @@ def make(url: str, kind: str, slots: int, options: dict[str, object]) -> Celery:
         with Path(os.environ["APP_DONE"]).open("a") as done:
             done.write(f"{entry}\n")
 
-    @app.task(name="note")
+    @app.task(name="note", shared=False)
     def note(entry: str, seconds: float = 0.0) -> None:
         time.sleep(seconds)
         write(entry)
 
-    @app.task(name="poison", bind=True)
+    @app.task(name="poison", shared=False, bind=True)
     def poison(self) -> None:
         write(f"poison-{self.request.delivery_info['redelivered']}")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    @app.task(name="stubborn", bind=True)
+    @app.task(name="stubborn", shared=False, bind=True)
     def stubborn(self) -> None:
         """Put itself back on the queue once."""
         write(f"stubborn-{bool(self.request.delivery_info['redelivered'])}")
         if not self.request.delivery_info["redelivered"]:
             raise Reject("again", requeue=True)
 
-    @app.task(name="rejected")
+    @app.task(name="rejected", shared=False)
     def rejected() -> None:
         write("rejected")
         raise Reject("never", requeue=False)
 
-    @app.task(name="again", bind=True, max_retries=1)
+    @app.task(name="again", shared=False, bind=True, max_retries=1)
     def again(self) -> None:
         write(f"again-{self.request.retries}")
         if not self.request.retries:

@@ -21,6 +21,7 @@ import redis
 from queuebench import transport
 
 ROOT = Path(__file__).parent.parent
+EVERYTHING = bool(os.environ.get("FAULTS"))
 
 
 def server_binaries() -> list[str]:
@@ -93,7 +94,7 @@ class Worker:
             "APP_TRANSPORT": str(kind),
             "APP_SLOTS": str(slots),
             "APP_DONE": str(self.done),
-            "APP_OPTIONS": json.dumps({"lease_seconds": 2} | options if kind == "leased" else {}),
+            "APP_OPTIONS": json.dumps({"lease_seconds": 1} | options if kind == "leased" else {}),
             "PYTHONPATH": str(ROOT),
         }
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "info"]
@@ -114,9 +115,9 @@ class Worker:
         assert self.process is not None
         self.process.send_signal(number)
 
-    def wait(self) -> int:
+    def wait(self, seconds: float = 60) -> int:
         assert self.process is not None
-        return self.process.wait(60)
+        return self.process.wait(seconds)
 
     def kill(self) -> None:
         """kill -9 of the worker and of the children that it has with prefork."""
@@ -168,10 +169,10 @@ class Line:
         self.listener.close()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The first server that this machine has, for a whole module; each test empties it."""
-    server = Server(server_binaries()[0], tmp_path_factory.mktemp("redis"))
+@pytest.fixture(scope="module", params=server_binaries()[: None if EVERYTHING else 1])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The first server that this machine has, for a whole module; with FAULTS=1 each of them in turn."""
+    server = Server(request.param, tmp_path_factory.mktemp("redis"))
     server.start()
     yield server
     server.kill()

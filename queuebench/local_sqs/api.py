@@ -296,12 +296,12 @@ class Api:
             raise missing_parameter("MessageBody")
         size = len(body.encode())
         extras: Json = {}
-        if request.get("MessageAttributes"):
-            extras["attributes"] = message_attributes(request)
-            size += attributes_bytes(extras["attributes"])
-        if request.get("MessageSystemAttributes"):
-            extras["system"] = message_attributes(request, "MessageSystemAttributes")
-            for name in extras["system"]:
+        if attributes := message_attributes(request):
+            extras["attributes"] = attributes
+            size += attributes_bytes(attributes)
+        if system := message_attributes(request, "MessageSystemAttributes"):
+            extras["system"] = system
+            for name in system:
                 if name != "AWSTraceHeader":
                     raise invalid_parameter(f"Message system attribute name '{name}' is invalid.")
         if size > queue.maximum_message_size:

@@ -109,7 +109,7 @@ def main(argv: list[str]) -> int:
         traits = ", ".join(_traits(latency, limits, faults, options.data))
 
         def say_started() -> None:
-            print(f"local SQS: listening on http://{shown}:{port} ({traits})", flush=True)
+            print(f"local SQS listens on http://{shown}:{port} ({traits})", flush=True)
 
         with asyncio.Runner(loop_factory=main_loop_factory()) as runner:
             application, failure = runner.run(serve(make_application, bound, say_started))

@@ -7,6 +7,7 @@ about messages that are gone, it is written anew.
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -43,6 +44,8 @@ class Log:
             ) from None
         except OSError as error:
             raise SettingsError(f"cannot keep the log in {directory}: {error.strerror}") from None
+        if not stat.S_ISREG(os.fstat(self._file).st_mode):
+            raise SettingsError(f"{self._path} is not an ordinary file")
         self._bytes = os.fstat(self._file).st_size
         self._bytes_when_compact = self._bytes
 

@@ -266,7 +266,12 @@ class Application:
         status, reply = 200, dict[str, Any]()
         match scope["method"], scope["path"]:
             case "GET" | "HEAD", "/health":
-                reply = {"service": "local SQS", "status": "ok", "queues": len(self._engine.queues)}
+                reply = {
+                    "service": "local SQS",
+                    "status": "ok",
+                    "queues": len(self._engine.queues),
+                    "long_polls": sum(map(len, self._pollers.values())),
+                }
             case "GET", "/bill":
                 reply = self.bill.as_json()
             case "GET", "/faults":

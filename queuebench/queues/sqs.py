@@ -37,10 +37,9 @@ _CREDENTIALS = (
     "MissingAuthenticationToken",
     "AuthFailure",
 )
+_THROTTLED = ("ThrottlingException", "Throttling", "RequestThrottled")
 _LATER = (
-    "ThrottlingException",
-    "Throttling",
-    "RequestThrottled",
+    *_THROTTLED,
     "ServiceUnavailable",
     "OverLimit",
     "KmsThrottled",
@@ -239,6 +238,8 @@ class Sqs(Queue):
                 raise QueueError(f"{where} refuses the AWS credentials: {code}") from error
             if code.startswith("AccessDenied"):
                 raise QueueError(f"{where}: the AWS credentials lack a permission: {text}") from error
+            if code in _THROTTLED:
+                self._bill("throttled", 0)
             if status >= 500 or code in _LATER:
                 raise Unreachable(f"{where} answered {code}") from error
             raise QueueError(f"{where} refused: {code}: {text}") from error

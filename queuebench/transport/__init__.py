@@ -25,8 +25,11 @@ from time import monotonic, sleep
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
+from weakref import WeakSet
 
 import redis
+from celery.signals import worker_shutting_down
+from celery.worker import state as worker_state
 from celery.worker.request import Request as CeleryRequest
 from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as kombu_redis
@@ -41,16 +44,12 @@ LEASE_SECONDS = 12.0
 MAX_DEATHS = 5
 TRIAL_SECONDS = 30.0
 COALESCE_SECONDS = 0.01
+TURN_SECONDS = 0.1
 FETCH_MAX = 1000
 PRIORITY_STEPS = tuple(kombu_redis.PRIORITY_STEPS)
 SEPARATOR = kombu_redis.Channel.sep
 QUARANTINE = "quarantine"
-LEASES, ORPHANS, CONDEMNED, IN_FLIGHT = (
-    "_leased.leases",
-    "_leased.orphans",
-    "_leased.condemned",
-    "_leased.flight.",
-)
+LEASES, CONDEMNED, IN_FLIGHT = "_leased.leases", "_leased.condemned", "_leased.flight."
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +81,8 @@ def celery_settings(redis_url: str, slots: int, **transport_options: Any) -> dic
         # A task is in flight until it has ended; one whose pool process was killed goes back.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
+        # One that a cold shutdown cut off goes back, too.
+        "task_annotations": {"*": {"Request": f"{__name__}:Request"}},
         # Credit that a finished task frees is used at once, so there is nothing to gain from hoarding.
         "worker_concurrency": slots,
         "worker_prefetch_multiplier": 1,
@@ -111,6 +112,15 @@ def backlog(client: redis.Redis, queue: str = "celery", prefix: str = "") -> tup
 def plain_record(payload: bytes, reason: str) -> bytes:
     """Return a dead letter as JSON: the reason and kombu's message as text."""
     return json.dumps({"reason": reason, "payload": payload.decode("utf-8", "backslashreplace")}).encode()
+
+
+def _record(make: Callable[[bytes, str], bytes], payload: bytes, reason: str) -> bytes:
+    """Return the dead letter that `make` makes of anything; the plain one if it cannot."""
+    try:
+        return make(payload, reason)
+    except Exception:
+        log.exception("dead_letter_record failed")
+        return plain_record(payload, reason)
 
 
 def _redelivered(raw: dict[str, Any]) -> dict[str, Any]:
@@ -214,8 +224,9 @@ class QoS(virtual.QoS):
             self.settled.append((delivery_tag, push, dumps(_redelivered(message._raw))))
             self.on_settled()
 
-    def restore_unacked(self) -> list[Any]:
+    def restore_unacked(self, inbox: Sequence[tuple[int, bytes]] = ()) -> list[Any]:
         """Give back all that is held, so that it is the next to be delivered, in the same order."""
+        self.settled.extend((tag, "RPUSH", payload) for tag, payload in reversed(inbox))
         for tag in sorted((tag for tag in list(self.held) if isinstance(tag, int)), reverse=True):
             self._give_back(tag, "RPUSH")
         self.held.clear()
@@ -248,42 +259,40 @@ class _Keeper(threading.Thread):
         self.names = channel.names
         self.claim_arguments = channel.claim_arguments
         self.max_deaths, self.separator = channel.max_deaths, channel.sep
-        self.dead_letters, self.record = channel.dead_letters, channel.dead_letter_record
+        self.dead_letters, self.make_record = channel.dead_letters, channel.dead_letter_record
         self.stopped = threading.Event()
-        self.orphaned_at: float | None = None
+        self.orphaned = False
         self.link: _Link | None = None
 
     def orphan(self) -> None:
-        """Let the lease run out, blaming nobody: the connection is lost, not the process.
-
-        Tasks that end before it does are still acknowledged.
-        """
-        self.orphaned_at = monotonic()
+        """Keep the lease for one more term: the connection is lost, but not the tasks that run."""
+        self.orphaned = True
 
     def stop(self) -> None:
+        """End at once, but for a call that is under way."""
         self.stopped.set()
+        if self is not threading.current_thread():
+            self.join(2.0)
 
     def run(self) -> None:
-        renewed = connected = -math.inf
-        announced = False
-        while not self.stopped.wait(1.0):
-            now = monotonic()
-            if self.orphaned_at is not None and now - self.orphaned_at > self.lease_seconds:
-                break
+        renewed = connected = ends = -math.inf
+        while not self.stopped.wait(min(1.0, self.lease_seconds / 4)):
             try:
+                now = monotonic()
                 if self.link is None:
                     self.link = _Link(self.pool)
-                    connected, renewed = now, -math.inf
+                    connected, renewed, ends = now, -math.inf, now + self.lease_seconds
+                if self.orphaned and (now > ends or not self.qos.held):
+                    self.settle(self.link, "close")
+                    break
                 if self.qos.settled:
-                    self.flush(self.link)
-                if self.orphaned_at is None or not announced:
-                    if now - renewed < self.lease_seconds / 4 and self.orphaned_at is None:
-                        continue
+                    self.settle(self.link)
+                if now - renewed >= self.lease_seconds / 4:
                     # After a restart of the server every consumer gets the time to renew its lease.
-                    reap = now - connected >= self.lease_seconds
-                    self.keep(self.link, reap)
+                    self.keep(self.link, reap=now - connected >= self.lease_seconds)
                     renewed = now
-                    announced = self.orphaned_at is not None
+                if not self.orphaned:
+                    ends = now + self.lease_seconds
             except (RedisError, OSError) as error:
                 log.debug("lease %s not renewed: %s", self.qos.lease, error)
                 if self.link is not None:
@@ -292,11 +301,11 @@ class _Keeper(threading.Thread):
         if self.link is not None:
             self.link.close()
 
-    def flush(self, link: _Link) -> None:
+    def settle(self, link: _Link, mode: str = "") -> None:
         """Tell Redis what has been settled since the consumer last did."""
         settled = self.qos.take_settled()
         try:
-            keys, arguments = self.claim_arguments(settled, 0, "", [])
+            keys, arguments = self.claim_arguments(settled, 0, mode, [])
             link.run(_CLAIM, keys, *arguments)
         except (RedisError, OSError):
             self.qos.settled.extend(settled)
@@ -304,21 +313,14 @@ class _Keeper(threading.Thread):
 
     def keep(self, link: _Link, reap: bool) -> None:
         """Renew the lease; with `reap`, give back what the dead held and bury the condemned."""
-        names = self.names
-        keys = [names[LEASES], names[ORPHANS], names[CONDEMNED]]
-        orphan = "1" if self.orphaned_at is not None else "0"
-        while True:
-            restored = link.run(
-                _KEEP, keys, self.qos.lease, int(self.lease_seconds * 1000), orphan, "1" if reap else "0",
-                self.max_deaths, self.separator, names[IN_FLIGHT],
-            )  # fmt: skip
-            if restored < 0:
-                break
+        keys = [self.names[LEASES], self.names[CONDEMNED]]
+        arguments = [self.qos.lease, int(self.lease_seconds * 1000), int(reap)]
+        arguments += [self.max_deaths, self.separator, self.names[IN_FLIGHT]]
+        while (restored := link.run(_KEEP, keys, *arguments)) >= 0:
             log.warning("gave back %d messages of a consumer that is gone", restored)
-        if reap:
-            while (payload := link.command("LINDEX", names[CONDEMNED], 0)) is not None:
-                record = self.record(payload, f"{self.max_deaths} workers died running it")
-                link.run(_BURY, [names[CONDEMNED], self.dead_letters], "", payload, record)
+        while reap and (payload := link.command("LINDEX", keys[1], 0)) is not None:
+            record = _record(self.make_record, payload, f"{self.max_deaths} workers died running it")
+            link.run(_BURY, [keys[1], self.dead_letters], "", payload, record)
 
 
 class Channel(kombu_redis.Channel):
@@ -359,7 +361,7 @@ class Channel(kombu_redis.Channel):
         self.QoS = QoS  # there is no turning acknowledgements off
         if self.max_deaths < 3:
             raise SettingsError("max_deaths: at least 3 (two deliveries as usual, then one alone)")
-        self.names = {name: self.global_keyprefix + name for name in (LEASES, ORPHANS, CONDEMNED, IN_FLIGHT)}
+        self.names = {name: self.global_keyprefix + name for name in (LEASES, CONDEMNED, IN_FLIGHT)}
 
     # Consumers
 
@@ -393,17 +395,21 @@ class Channel(kombu_redis.Channel):
 
     def fetch(self) -> int:
         """Deliver what has arrived, as far as there is credit; return how many messages that was."""
-        if not self._inbox and self.due():
+        if not _stopping() and not self._inbox and self.due():
             self._wait_for_company()
             queues = self._queue_cycle.consume(len(self.active_queues))
             acked = [queue for queue in queues if not self._callbacks[queue][1]]
             unacked = [queue for queue in queues if self._callbacks[queue][1]]
-            if acked or self.qos.settled:
-                self._claim(acked, self._wanted() if acked else 0)
+            wanted = self._wanted() if acked else 0
+            if wanted or unacked:
+                self._rang = False
+            if wanted or self.qos.settled:
+                self._claim(acked, wanted)
             if unacked and not self._inbox:
                 self._claim(unacked, 1, unrecorded=True)
-        delivered = 0
-        while self._inbox:
+        delivered, began = 0, monotonic()
+        # Where delivering is running, as in the solo pool, broadcasts and signals get their turn in between.
+        while self._inbox and not _stopping() and monotonic() - began < TURN_SECONDS:
             queue, tag, payload = self._inbox.popleft()
             if queue not in self._callbacks or queue not in self._active_queues:
                 self._return(queue, tag, payload)
@@ -426,9 +432,15 @@ class Channel(kombu_redis.Channel):
                 self._link_up().run(_ACQUIT, [self._flight], *self._trial)
                 self._trial.clear()
             self._rang = True
+        if self._draining_since is not None and not self.qos.settled and self._drain_ends() > monotonic():
+            return 0
         if not self.active_queues or not self.qos.can_consume():
             return 0
         return min(int(self.qos.can_consume_max_estimate()), FETCH_MAX)
+
+    def _drain_ends(self) -> float:
+        """Return when waiting for this consumer to be empty, for a trial, has been long enough."""
+        return (self._draining_since or 0.0) + self.lease_seconds
 
     def _wait_for_company(self) -> None:
         """Let some more acknowledgements come in before the next call, but not for long.
@@ -460,7 +472,7 @@ class Channel(kombu_redis.Channel):
         if tag is None:
             log.error("discarded a message that needs no acknowledgement: %s", reason)
             return
-        record = self.dead_letter_record(payload, reason)
+        record = _record(self.dead_letter_record, payload, reason)
         self._link_up().run(_BURY, [self._flight, self.dead_letters], tag, "", record)
 
     def _return(self, queue: str, tag: int | None, payload: bytes) -> None:
@@ -515,7 +527,7 @@ class Channel(kombu_redis.Channel):
         """Settle what is settled and take up to `want` messages into the inbox."""
         link, qos = self._link_up(), self.qos
         mode = "unrecorded" if unrecorded else ""
-        if self._draining_since is not None and monotonic() - self._draining_since > self.lease_seconds:
+        if self._draining_since is not None and self._drain_ends() <= monotonic():
             mode = "trial"
         if want and not unrecorded and self._keeper is None:
             self._keeper = _Keeper(self)
@@ -529,6 +541,8 @@ class Channel(kombu_redis.Channel):
             raise
         self._last_claim = monotonic()
         if not want:
+            # The doorbell is silent about what this connection itself put back.
+            self._rang |= any(not isinstance(item, int) for item in settled)
             return
         state, left = reply[:2]
         taken = [
@@ -547,7 +561,7 @@ class Channel(kombu_redis.Channel):
             if state == 2:
                 self._trial, self._trial_since = set(range(first, qos.next_tag)), monotonic()
                 log.warning("%d messages whose worker died twice are tried by themselves", len(taken))
-        self._rang = left > 0
+        self._rang |= left > 0
 
     def leave(self) -> None:
         """Settle everything and give the rest back; without a connection leave that to the lease."""
@@ -557,21 +571,14 @@ class Channel(kombu_redis.Channel):
             if keeper is not None:
                 keeper.orphan()
         elif self._link is not None:
-            for _, tag, payload in reversed(self._inbox):
-                if tag is not None:
-                    qos.settled.append((tag, "RPUSH", payload))
-            qos.restore_unacked()
-            settled = qos.take_settled()
+            if keeper is not None:
+                keeper.stop()
+            qos.restore_unacked(inbox=[(tag, payload) for _, tag, payload in self._inbox if tag is not None])
+            keys, arguments = self.claim_arguments(qos.take_settled(), 0, "close", [])
             try:
-                keys, arguments = self.claim_arguments(settled, 0, "close", [])
                 self._link.run(_CLAIM, keys, *arguments)
-                if keeper is not None:
-                    keeper.stop()
             except (RedisError, OSError) as error:
-                log.warning("%d messages go back when their lease has run out: %s", len(settled), error)
-                qos.settled.extend(settled)
-                if keeper is not None:
-                    keeper.orphan()
+                log.warning("what this consumer held goes back when its lease has run out: %s", error)
         self._inbox.clear()
         for link in (self._link, self._doorbell):
             if link is not None:
@@ -611,6 +618,12 @@ class Channel(kombu_redis.Channel):
         return bool(self._size(queue))
 
 
+def _stopping() -> bool:
+    """Return whether this process is a Celery worker that was told to stop."""
+    stop, terminate = worker_state.should_stop, worker_state.should_terminate
+    return (stop is not None and stop is not False) or (terminate is not None and terminate is not False)
+
+
 class _Poller(kombu_redis.MultiChannelPoller):
     """Waits for doorbells, for freed credit and for broadcasts."""
 
@@ -634,6 +647,8 @@ class _Poller(kombu_redis.MultiChannelPoller):
                 self.maybe_refresh_binding_expiry()
                 if not self._serve(timeout):
                     raise Empty
+            except TimeoutError:
+                raise
             except kombu_redis.Transport.connection_errors:
                 # The tasks that run go on running, so they must not be given back by closing the channel.
                 for channel in self._channels:
@@ -653,8 +668,10 @@ class _Poller(kombu_redis.MultiChannelPoller):
             if channel.active_fanout_queues:
                 self._register_LISTEN(channel)
         self.waiting = True
+        _WAITING.add(self)
         # Broadcasts get their turn in a worker that is never idle, too.
-        ready = delivered or any(channel.due() for channel in consuming)
+        stopping = consuming and _stopping()
+        ready = delivered or stopping or any(channel.due() for channel in consuming)
         events = self.poller.poll(0 if ready else timeout)
         self.waiting = False
         heard = False
@@ -665,6 +682,8 @@ class _Poller(kombu_redis.MultiChannelPoller):
                 self._alarm[0].recv(4096)
             elif self.handle_event(fd, event):
                 heard = True
+        if stopping:
+            raise TimeoutError
         return bool(delivered or heard or self._fetch(consuming))
 
     def _fetch(self, channels: Iterable[Channel]) -> int:
@@ -697,6 +716,18 @@ class _Poller(kombu_redis.MultiChannelPoller):
             for end in self._alarm:
                 end.close()
             self._alarm = None
+
+
+_WAITING: WeakSet[_Poller] = WeakSet()
+
+
+def _wake_all(**_: Any) -> None:
+    """End the waits, so that a worker that is told to stop stops at once."""
+    for poller in list(_WAITING):
+        poller.wake()
+
+
+worker_shutting_down.connect(_wake_all, weak=False)
 
 
 class Transport(kombu_redis.Transport):

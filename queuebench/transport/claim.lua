@@ -34,7 +34,8 @@ for _ = 1, requeues do
 end
 
 if mode == 'close' then
-  -- What is left was popped by a call whose reply never came; nobody is to blame for it.
+  -- What is left was popped by a call whose reply never came, or outlived its connection by a whole lease:
+  -- a lease that ends at 0 blames nobody.
   if redis.call('EXISTS', flight) == 0 then
     redis.call('ZREM', leases, lease)
   else

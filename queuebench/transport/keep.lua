@@ -5,21 +5,17 @@
 -- a group, then alone, and with `max_deaths` deaths it is condemned. While a trial goes on, blame falls on
 -- the messages on trial only.
 --
--- KEYS   leases, orphans, condemned
--- ARGV   lease ('' has none), lease in ms, orphan, reap, max deaths, separator, prefix of in flight keys
+-- KEYS   leases, condemned
+-- ARGV   lease, lease in ms, reap, max deaths, separator, prefix of in flight keys
 -- reply  how many messages went back, or -1: no lease had run out
-local leases, orphans, condemned = KEYS[1], KEYS[2], KEYS[3]
-local lease, lease_ms, orphan, reap = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1', ARGV[4] == '1'
-local max_deaths, separator, prefix = tonumber(ARGV[5]), ARGV[6], ARGV[7]
+local leases, condemned = KEYS[1], KEYS[2]
+local lease, lease_ms, reap = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
+local max_deaths, separator, prefix = tonumber(ARGV[4]), ARGV[5], ARGV[6]
 
-redis.call('SREM', orphans, '')
+-- A full server (maxmemory, noeviction) refuses a script whose first write could need memory.
+redis.call('ZREM', leases, '')
 local now = now_ms()
-if lease ~= '' then
-  redis.call('ZADD', leases, now + lease_ms, lease)
-  if orphan then
-    redis.call('SADD', orphans, lease)
-  end
-end
+redis.call('ZADD', leases, now + lease_ms, lease)
 if not reap then
   return -1
 end
@@ -30,7 +26,7 @@ if not dead then
 end
 local flight = prefix .. dead
 local held = redis.call('HGETALL', flight)
-local blameless = redis.call('SREM', orphans, dead) == 1 or redis.call('ZSCORE', leases, dead) == '0'
+local blameless = redis.call('ZSCORE', leases, dead) == '0'
 local messages, on_trial = {}, false
 for i = 1, #held, 2 do
   local home, payload = home_of(held[i + 1])

@@ -1,0 +1,95 @@
+"""`python -m queuebench report RUN RUN…`: any runs side by side, in the terminal and as one HTML file."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from queuebench import capacity, series
+from queuebench.comparison import RecordError
+from queuebench.report.page import page_data, write_report
+from queuebench.report.terminal import show
+
+NEEDED = ("run_id", "label", "counts", "seconds", "latency_ms", "capacity", "cost", "bottleneck", "reasons")
+
+
+def main(argv: list[str]) -> int:
+    """Print and write the comparison; return 0 where every run is valid and lost nothing, else 1.
+
+    Raises:
+        RecordError: there is no such run, or its record cannot be read.
+    """
+    parser = argparse.ArgumentParser(prog="python -m queuebench report", description=__doc__)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's id, or its folder")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="where runs are looked for")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the HTML (default: beside the last run)")
+    parser.add_argument("--target", type=_target, default=capacity.DEFAULT_TARGET, help="messages to plan")
+    parser.add_argument("--hours", type=_hours, default=capacity.DEFAULT_HOURS, help="… and in how long")
+    options = parser.parse_args(argv)
+    folders = list(dict.fromkeys(find(options.results, run) for run in options.runs))
+    summaries = [read_summary(folder) for folder in folders]
+    code = show(summaries, options.target, options.hours)
+    name = "report.html" if len(folders) == 1 else "comparison.html"
+    path = options.output or folders[-1] / name
+    runs = [
+        (summary, series.read(folder / "series.jsonl").points())
+        for summary, folder in zip(summaries, folders, strict=True)
+    ]
+    try:
+        write_report(path, page_data(runs, options.target, options.hours))
+    except OSError as error:
+        raise RecordError(f"cannot write {path}: {error.strerror}; choose another --output") from error
+    print(f"\nreport: {path}")
+    return code
+
+
+def find(results: Path, run: str) -> Path:
+    """Return the folder of a run that is named by its id or by its folder.
+
+    Raises:
+        RecordError: there is none.
+    """
+    for folder in (results / run, Path(run)):
+        if (folder / "summary.json").is_file():
+            return folder
+    known = sorted(path.parent.name for path in results.glob("*/summary.json"))
+    last = f"the newest in {results} is {known[-1]}" if known else f"there are none in {results}"
+    raise RecordError(f"no run {run!r} with a summary.json: {last}")
+
+
+def read_summary(folder: Path) -> Mapping[str, Any]:
+    """Return the summary of the run in a folder.
+
+    Raises:
+        RecordError: it cannot be read.
+    """
+    path = folder / "summary.json"
+    try:
+        summary = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise RecordError(f"{path} cannot be read: {error}") from error
+    missing = [name for name in NEEDED if not isinstance(summary, dict) or name not in summary]
+    if missing:
+        raise RecordError(f"{path} is not a run's summary of this version: it has no {missing[0]!r}")
+    return dict(summary)
+
+
+def _target(text: str) -> int:
+    number = text.replace(",", "").replace("_", "")
+    if not number.isdecimal() or not 0 < int(number) <= 10**12:
+        raise argparse.ArgumentTypeError(f"{text!r}: a positive whole number is needed")
+    return int(number)
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = 0.0
+    if not 0 < hours <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text!r}: a positive number of hours is needed")
+    return hours

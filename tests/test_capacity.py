@@ -1,0 +1,139 @@
+import pytest
+
+from queuebench import capacity
+from queuebench.cost import LONG_POLL_SECONDS, break_even
+from queuebench.metrics import summarise
+from queuebench.queues import sqs
+from tests.records import shipped
+
+SQS = {"QUEUE": "SQS", "AWS_ENDPOINT_URL_SQS": "http://127.0.0.1:1"}
+FIFO = SQS | {"QUEUE_NAME": "phones.fifo"}
+
+
+def test_full_slots_are_the_bottleneck_with_the_rate_that_they_allow() -> None:
+    found = summarise(shipped(10_000, slots=200, push_seconds=1.0))["bottleneck"]
+    assert found == {"stage": "worker", "why": "200 slots ÷ 1.0 s = 200/s"}
+
+
+def test_a_worker_without_cpu_left_is_the_bottleneck() -> None:
+    run = shipped(10_000, slots=1000, busy={"worker": {"seconds": 40.0, "cpu_seconds": 39.2}})
+    worker = next(p for p in run["processes"].values() if p["role"] == "worker")
+    worker["totals"]["active"]["push"][0][1] += 30
+    found = summarise(run)["bottleneck"]
+    assert found["stage"] == "worker"
+    assert found["why"].startswith("CPU 98%")
+
+
+def test_a_machine_without_cpu_left_is_named_where_no_process_has_a_core_of_its_own() -> None:
+    busy = {"worker": {"seconds": 40.0, "cpu_seconds": 24.0, "machine_cpu_seconds": 79.0}}
+    run = shipped(10_000, slots=1000, busy=busy)
+    worker = next(p for p in run["processes"].values() if p["role"] == "worker")
+    worker["totals"]["active"]["push"][0][1] += 30
+    found = summarise(run)["bottleneck"]
+    assert found == {"stage": "machine", "why": "its 2 cores are full (99%), worker's CPU 60%"}
+
+
+def test_messages_that_wait_in_the_queue_name_the_subscriber() -> None:
+    busy = {"subscriber": {"seconds": 20.0, "cpu_seconds": 19.6}}
+    found = summarise(shipped(10_000, queue_wait=25.0, celery_wait=0.01, busy=busy))["bottleneck"]
+    assert found["stage"] == "subscriber"
+    assert found["why"].startswith("CPU 98%")
+
+
+def test_a_subscriber_that_was_held_back_is_not_to_blame() -> None:
+    run = shipped(10_000, queue_wait=25.0, celery_wait=10.0)
+    subscriber = next(p for p in run["processes"].values() if p["role"] == "subscriber")
+    subscriber["latest"]["unassigned"] = {"held_back_ms": 30_000}
+    assert summarise(run)["bottleneck"]["stage"] == "worker"
+
+
+def test_a_fifo_quota_is_named_where_calls_were_throttled() -> None:
+    calls = {"ReceiveMessage": 3_300, "DeleteMessageBatch": 1_000, "throttled": 2_000}
+    run = shipped(10_000, queue_wait=5.0, celery_wait=0.1, settings=FIFO, subscriber={"requests": calls})
+    found = summarise(run)["bottleneck"]
+    assert found["stage"] == "local SQS"
+    assert found["why"] == "FIFO quota 130 calls/s (2,000 of 4,300 calls were throttled)"
+
+
+def test_a_paced_publisher_is_the_bottleneck_of_a_run_that_keeps_up() -> None:
+    run = shipped(
+        100, queue_wait=0.01, celery_wait=0.01, publish_seconds=50.0, settings={"PUBLISHER_DELAY": "1"}
+    )
+    found = summarise(run)["bottleneck"]
+    assert (found["stage"], found["why"]) == ("publisher", "PUBLISHER_DELAY=1 paces it: 2.0/s")
+
+
+def test_a_few_messages_are_bound_by_the_post_itself() -> None:
+    found = summarise(shipped(5, slots=1000, queue_wait=0.05, celery_wait=0.01))["bottleneck"]
+    assert found["stage"] == "endpoint"
+
+
+def test_a_late_endpoint_is_the_bottleneck() -> None:
+    found = summarise(shipped(1000, push_seconds=1.6))["bottleneck"]
+    assert found["stage"] == "endpoint"
+
+
+def test_how_many_answers_the_original_question_with_its_arithmetic() -> None:
+    summary = summarise(shipped(10_000, slots=1000, push_seconds=1.0, worker_cpu=8.0, subscriber_cpu=0.5))
+    answer = capacity.how_many(summary)
+    assert answer is not None
+    assert answer["text"] == "1,000,000 in 1 hour: 278 slots = 1 worker, 1 subscriber; about $0.10"
+    # 2 processes × $0.0363 and an hour of a Redis at $0.032
+    assert answer["usd"] == pytest.approx(2 * 0.0363 + 0.032)
+    assert answer["arithmetic"][0] == "1,000,000 ÷ 3,600 s = 277.8/s"
+    assert "1,000/s a worker process (1,000 slots ÷ 1.0 s)" in answer["arithmetic"][2]
+
+
+def test_ten_times_the_target_takes_ten_times_the_slots() -> None:
+    summary = summarise(shipped(10_000, slots=1000, worker_cpu=20.0))
+    answer = capacity.how_many(summary, 10_000_000, 1.0)
+    assert answer is not None
+    # 2,778/s; by CPU a worker carries 1 ÷ 2 ms = 500/s.
+    assert (answer["slots"], answer["workers"], answer["subscribers"]) == (2778, 6, 1)
+    slower = capacity.how_many(summary, 10_000_000, 10.0)
+    assert slower is not None
+    assert (slower["slots"], slower["workers"]) == (278, 1)
+
+
+def test_a_redis_is_paid_by_the_hour_and_sqs_by_the_request() -> None:
+    redis = summarise(shipped(10_000))["cost"]
+    assert redis["sqs_usd"] is None
+    assert redis["queue_usd_per_month"] == pytest.approx(0.032 * 730, abs=0.01)
+    calls = {"ReceiveMessage": 1_100, "DeleteMessageBatch": 1_000, "empty_receives": 100}
+    run = shipped(
+        10_000,
+        settings=SQS,
+        publisher={"requests": {"SendMessageBatch": 1_000}},
+        subscriber={"requests": calls},
+    )
+    cost = summarise(run)["cost"]
+    assert cost["sqs_usd"] == pytest.approx(3_100 * 0.40e-6)
+    assert cost["queue_usd_per_million"] == pytest.approx(0.12)
+    # 8 lanes ask every 20 s for a month, and 0.3 requests a message.
+    polls = 8 * 730 * 180 * 0.40e-6
+    assert cost["queue_usd_per_month"] == pytest.approx(polls + 0.12 * 730 / 24, abs=0.01)
+
+
+def test_fifo_requests_cost_more() -> None:
+    run = shipped(10_000, settings=FIFO, publisher={"requests": {"SendMessageBatch": 1_000}})
+    assert summarise(run)["cost"]["sqs_usd"] == pytest.approx(1_000 * 0.50e-6)
+
+
+def test_at_the_break_even_volume_both_queues_cost_the_same() -> None:
+    volume = break_even(23.36, 0.84, 0.12e-6)
+    assert volume is not None
+    assert 0.84 + volume * 730 / 24 * 0.12e-6 == pytest.approx(23.36, rel=1e-6)
+    assert break_even(0.5, 0.84, 0.12e-6) is None
+    assert break_even(23.36, 0.84, 0.0) is None
+
+
+def test_workers_are_paid_for_the_hours_that_the_volume_needs() -> None:
+    summary = summarise(shipped(10_000, slots=1000, worker_cpu=20.0))
+    # 1,000,000 a day at 500/s is 2,000 s a day.
+    assert summary["cost"]["workers_usd_per_month"] == pytest.approx(
+        2000 / 3600 * 730 / 24 * 0.0363, abs=0.01
+    )
+
+
+def test_the_price_of_idle_polls_is_that_of_the_wait_that_the_subscriber_asks_for() -> None:
+    assert sqs.Sqs.wait_seconds == LONG_POLL_SECONDS

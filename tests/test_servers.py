@@ -1,0 +1,43 @@
+from typing import Any
+
+from queuebench import servers
+
+
+def info(run_id: str = "a", **more: Any) -> dict[str, Any]:
+    known = {
+        "redis_version": "7.0",
+        "run_id": run_id,
+        "used_memory": 1000,
+        "used_memory_peak": 5000,
+        "evicted_keys": 0,
+        "used_cpu_user": 10.0,
+        "used_cpu_sys": 1.0,
+        "aof_enabled": 1,
+    }
+    return known | more
+
+
+KEPT = {"appendonly": "yes", "appendfsync": "everysec"}
+
+
+def test_what_a_server_did_before_the_run_does_not_count() -> None:
+    first = servers.follow(None, info(evicted_keys=7, errorstat_OOM={"count": 3}), KEPT, 0.0, False)
+    then = servers.follow(
+        first, info(evicted_keys=7, errorstat_OOM={"count": 5}, used_cpu_user=12.0), KEPT, 1.0, True
+    )
+    assert (then["evicted_keys"], then["refused_for_memory"], then["cpu_seconds"]) == (0, 2, 2.0)
+    assert (then["busy_seconds"], then["busy_cpu_seconds"]) == (1.0, 2.0)
+
+
+def test_peak_memory_is_the_run_s_even_between_two_looks() -> None:
+    first = servers.follow(None, info(), KEPT, 0.0, False)
+    assert servers.follow(first, info(used_memory=2000), KEPT, 1.0, True)["peak_memory"] == 2000
+    between = servers.follow(first, info(used_memory=2000, used_memory_peak=9000), KEPT, 1.0, True)
+    assert between["peak_memory"] == 9000
+
+
+def test_totals_go_on_over_a_restart_which_is_counted() -> None:
+    first = servers.follow(None, info(), KEPT, 0.0, False)
+    then = servers.follow(first, info(used_cpu_user=13.0), KEPT, 1.0, True)
+    anew = servers.follow(then, info("b", used_cpu_user=0.5, used_cpu_sys=0.0), KEPT, 2.0, True)
+    assert (anew["restarts"], anew["cpu_seconds"]) == (1, 3.5)
