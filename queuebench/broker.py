@@ -80,7 +80,7 @@ class Broker:
         try:
             message = orjson.loads(envelope)
             queue = message["properties"]["delivery_info"]["routing_key"]
-            message["headers"]["id"], message["body"]  # noqa: B018
+            message["headers"]["id"], message["body"]
         except (orjson.JSONDecodeError, LookupError, TypeError) as error:
             raise MessageError(f"no Celery task: {type(error).__name__}") from None
         message.pop("deaths", None)

@@ -129,8 +129,8 @@ def inflict(fault: Fault, stack: Stack) -> dict[str, Any]:
     finally:
         if gone := scene.gone():
             flaws.append(f"not running any more: {', '.join(gone)}")
-        if traces := scene.tracebacks():
-            flaws.append(f"a traceback in {', '.join(traces)}")
+        if outcries := scene.outcries():
+            flaws.append(f"an unforeseen error in {', '.join(outcries)}")
         scene.close()
     if fault.kind.dead_letters and "dead_lettered" in record:
         record["dead_lettered"] = fault.kind.dead_letters

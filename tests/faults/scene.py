@@ -198,10 +198,17 @@ class Scene:
         records: Any = self._redis.lrange(dead_letters.KEY, 0, -1)
         return [dead_letters.DeadLetter.decode(record) for record in records]
 
-    def tracebacks(self) -> list[str]:
-        """Return the logs that have a traceback in them."""
-        logs = sorted((self.stack.folder / "logs").glob("*.log"))
-        return [log.name for log in logs if b"Traceback (most recent call last)" in log.read_bytes()]
+    def outcries(self) -> list[str]:
+        """Return the logs that tell of an error nobody has foreseen."""
+        found = []
+        for log in sorted((self.stack.folder / "logs").glob("*.log")):
+            text = log.read_text(errors="replace")
+            # Celery's listener for remote control cries out whenever the broker is away, and is replaced.
+            signs = ["raised unexpected", "Exception in thread"]
+            signs += [] if log.name.startswith("worker") else ["Traceback (most recent call last)"]
+            if any(sign in text for sign in signs):
+                found.append(log.name)
+        return found
 
     def gone(self) -> list[str]:
         """Return the services that do not run."""
