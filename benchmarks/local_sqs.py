@@ -256,14 +256,13 @@ def backlog(options: argparse.Namespace) -> None:
                 f"{many.rss_mib():.0f} MiB ({empty:.0f} MiB when empty)"
             )
             times: dict[str, list[float]] = {"few": [], "many": []}
-            pairs = zip(
-                receive_times(client_few, url_few, options.rounds, SMALL_BACKLOG),
-                receive_times(client_many, url_many, options.rounds, options.messages),
-                strict=True,
-            )
-            for few_times, many_times in pairs:
-                times["few"] += few_times
-                times["many"] += many_times
+            receives = {
+                "few": receive_times(client_few, url_few, options.rounds, SMALL_BACKLOG),
+                "many": receive_times(client_many, url_many, options.rounds, options.messages),
+            }
+            for number in range(options.rounds):
+                for which in ("few", "many") if number % 2 else ("many", "few"):
+                    times[which] += next(receives[which])
             if depth(client_many, url_many) != options.messages:
                 sys.exit("the backlog is not what it was")
             for what, of in (("median", statistics.median), ("mean", statistics.fmean)):

@@ -31,7 +31,8 @@ class Group:
     @property
     def typical(self) -> Summary:
         """Return the run in the middle, by the time that it took."""
-        return sorted(self.runs, key=lambda run: run["seconds"]["total"])[(len(self.runs) - 1) // 2]
+        runs = trusted(self.runs)
+        return sorted(runs, key=lambda run: run["seconds"]["total"])[(len(runs) - 1) // 2]
 
     @property
     def bottleneck(self) -> str:
@@ -79,6 +80,11 @@ def verdict(summary: Summary) -> tuple[str, str]:
     )
 
 
+def trusted(runs: Sequence[Summary]) -> Sequence[Summary]:
+    """Return the runs whose figures count: the valid ones, or all where none is."""
+    return [run for run in runs if not run["reasons"]] or runs
+
+
 def bottleneck_text(summary: Summary) -> str:
     """Return "stage: why"."""
     return f"{summary['bottleneck']['stage']}: {summary['bottleneck']['why']}"
@@ -90,14 +96,16 @@ def group(summaries: Sequence[Summary]) -> list[Group]:
     for summary in summaries:
         by_key.setdefault(_key(summary), []).append(summary)
     names = _names(list(by_key))
-    return [Group(name, runs, _median(runs)) for name, runs in zip(names, by_key.values(), strict=True)]
+    return [Group(name, runs, _middle(runs)) for name, runs in zip(names, by_key.values(), strict=True)]
 
 
 def rows(groups: Sequence[Group]) -> list[Row]:
     """Return the comparison as a table: a row a figure, a cell a group."""
 
     def row(section: str, name: str, figure: Figure, show: Show) -> Row:
-        return Row(section, name, [_cell([figure(run) for run in group.runs], show) for group in groups])
+        return Row(
+            section, name, [_cell([figure(run) for run in trusted(group.runs)], show) for group in groups]
+        )
 
     def text(section: str, name: str, say: Callable[[Group], str]) -> Row:
         return Row(section, name, [Cell(say(group)) for group in groups])
@@ -170,7 +178,8 @@ def _cell(values: Sequence[float | None], show: Show) -> Cell:
         return Cell(NOTHING)
     if len(known) == 1:
         return Cell(show(known[0]))
-    return Cell(show(statistics.median(known)), f"{show(min(known))} … {show(max(known))}")
+    least, most = show(min(known)), show(max(known))
+    return Cell(show(statistics.median(known)), f"{least} … {most}" if least != most else "")
 
 
 def _verdicts(group: Group) -> str:
@@ -263,7 +272,7 @@ def _usd(value: float) -> str:
 
 
 def _a_day(value: float) -> str:
-    return f"{value:,.0f} messages a day"
+    return f"{value:,.0f} a day"
 
 
 def _key(summary: Summary) -> tuple[Any, ...]:
@@ -293,6 +302,12 @@ def _names(keys: Sequence[tuple[Any, ...]]) -> list[str]:
                 apart.append(f"{value:,} {name}" if isinstance(value, int) else f"{name}={value}")
         names.append(", ".join([str(key[0]), *apart]))
     return names
+
+
+def _middle(runs: Sequence[Summary]) -> Summary:
+    middle: dict[str, Any] = _median(trusted(runs))
+    # What a process carries follows from the medians, with a reason that fits them.
+    return {**middle, "capacity": capacity.per_process(middle)}
 
 
 def _median(values: Sequence[Any]) -> Any:

@@ -228,7 +228,7 @@ class Monitor:
         self._dead_seen = 0
         self._series = Series()
         self._measured = self._queue.requests()
-        return Run.open(
+        run = Run.open(
             run_id,
             now,
             settings,
@@ -238,6 +238,9 @@ class Monitor:
             {"queue": sum(depth or (0, 0)), "celery": sum(backlog or (0, 0))},
             alive,
         )
+        for name, (info, config) in self._look_at_servers().items():
+            run.record["servers"][name] = servers.follow(None, info, config, now, moved=False)
+        return run
 
     def _close(self, run: Run, now: float, how: str) -> None:
         if run.record["tally"]["proven"] and how != "complete":
@@ -258,22 +261,25 @@ class Monitor:
     def _sample(self, run: Run) -> dict[str, Any]:
         depth, backlog = self._depth(), self._backlog()
         empty = None if depth is None or backlog is None else not (sum(depth) or sum(backlog))
-        infos = {}
-        for name, client in self._redis.items():
-            with contextlib.suppress(QueueError), explained(client):
-                info: Any = client.info("everything")
-                infos[name] = (info, self._configuration(name, client, info["run_id"]))
         requests = Counter(self._queue.requests())
         requests.subtract(self._measured)
         return {
             "depth": depth,
             "backlog": backlog,
             "empty": empty,
-            "servers": infos,
+            "servers": self._look_at_servers(),
             "measuring_requests": dict(+requests),
             "dead_letters": self._dead_letters(run),
             "tally": self._tally(run.id),
         }
+
+    def _look_at_servers(self) -> dict[str, tuple[Any, dict[str, str]]]:
+        infos = {}
+        for name, client in self._redis.items():
+            with contextlib.suppress(QueueError), explained(client):
+                info: Any = client.info()
+                infos[name] = (info, self._configuration(name, client, info["run_id"]))
+        return infos
 
     def _configuration(self, name: str, client: Redis, run_id: str) -> dict[str, str]:
         """Ask once in a server's life how it keeps what it has; a managed one may not tell."""
@@ -368,7 +374,7 @@ def how_far(run: Run, points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         points: the newest of its series, over which the rates are taken.
     """
     accepted, delivered = len(run.accepted()), run.delivered()
-    first, last = (points[0], points[-1]) if len(points) > 1 else ({}, {})
+    first, last = (points[0], points[-1]) if points else ({}, {})
     seconds = last["at"] - first["at"] if last else 0.0
     rates = {
         name: max(0.0, last[name] - first[name]) / seconds if seconds else 0.0
@@ -448,7 +454,11 @@ def application(monitor: Monitor) -> Starlette:
     async def tick_for_ever() -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            await asyncio.to_thread(monitor.tick)
+            try:
+                await asyncio.to_thread(monitor.tick)
+            except Exception as error:
+                # Without a tick no run would ever end, so one that fails must not be the last.
+                print(f"monitor: {error!r}", file=sys.stderr, flush=True)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

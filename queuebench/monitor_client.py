@@ -50,11 +50,19 @@ class MonitorClient:
             MonitorError: no answer for a minute.
         """
         while True:
-            progress = self._ask("GET", f"/runs/{run}/progress", patience_seconds=60.0)
+            progress = self.progress(run)
             yield progress
             if progress.get("summary") is not None:
                 return
             time.sleep(0.5)
+
+    def progress(self, run: str) -> dict[str, Any]:
+        """Return how far the run is, with `summary` when it is over.
+
+        Raises:
+            MonitorError: no answer for a minute.
+        """
+        return self._ask("GET", f"/runs/{run}/progress", patience_seconds=60.0)
 
     def _ask(
         self, method: str, path: str, body: Any = None, patience_seconds: float = 10.0

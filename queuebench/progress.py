@@ -105,8 +105,10 @@ class RunView:
             rows.append(("dead letters", state["dead_letters"], ""))
         for name, count, rate in rows:
             table.add_row(name, "?" if count is None else f"{count:,}", rate)
-        bar = ProgressBar(total=state["messages"] or 1, completed=state["delivered"], width=50)
-        return Group(table, bar, Text(time_left(state["seconds_left"]), style="dim"))
+        bottom = Table.grid(padding=(0, 2))
+        bar = ProgressBar(total=state["messages"] or 1, completed=state["delivered"], width=40)
+        bottom.add_row(bar, Text(time_left(state["seconds_left"]), style="dim"))
+        return Group(table, bottom)
 
 
 def progress_line(label: str, state: Mapping[str, Any]) -> str:

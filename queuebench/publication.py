@@ -95,7 +95,7 @@ class Publication:
         self._leave(run, burst)
         if self._stopped or not (self._wait or not last):
             return verdict
-        return max(verdict, self._follow(run, show=self._wait))
+        return max(verdict, self._follow(run, last))
 
     def _join(self, burst: int, messages: int) -> tuple[str, int]:
         run = f"{time.strftime('%Y%m%d-%H%M%S')}-{self._settings.queue.lower()}-{uuid.uuid4().hex[:4]}"
@@ -124,14 +124,23 @@ class Publication:
                 raise
             print(f"publisher: {error}", file=sys.stderr)
 
-    def _follow(self, run: str, show: bool) -> int:
+    def _follow(self, run: str, last: bool) -> int:
         assert self._monitor is not None
         summary: dict[str, Any] = {}
-        with progress.RunView(self._settings.queue_label) as view:
-            for state in self._monitor.follow(run):
-                view.show(state)
-                summary = state.get("summary") or {}
-        if show:
+        try:
+            with progress.RunView(self._settings.queue_label) as view:
+                for state in self._monitor.follow(run):
+                    view.show(state)
+                    summary = state.get("summary") or {}
+        except KeyboardInterrupt:
+            # Another publisher may have seen the end first, and docker-compose stops the others then.
+            summary = self._monitor.progress(run).get("summary") or {}
+            if not summary:
+                raise
+        if last:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
+        if self._wait:
             report.show([summary])
         return comparison.exit_code([summary])
 

@@ -90,3 +90,21 @@ def test_a_target_of_one_s_own_is_answered() -> None:
     out = io.StringIO()
     show([named("a", slots=1000)], 5_000_000, 2.0, file=out)
     assert "5,000,000 in 2 hours:" in out.getvalue()
+
+
+def test_an_invalid_repeat_is_shown_but_its_figures_are_not_counted_in() -> None:
+    runs = [named(f"r{number}", publish_seconds=0.2) for number in range(3)]
+    runs.append(named("bad", publish_seconds=5.0, ended="not finished"))
+    (group,) = comparison.group(runs)
+    rows = {row.name: row.cells[0] for row in comparison.rows([group])}
+    assert rows["verdict"].text == "4 runs: 3 valid, 1 NOT VALID"
+    assert rows["publish"] == comparison.Cell("50,000/s")
+    assert rows["delivered"].text == "40,000"
+
+
+def test_what_repeats_together_need_follows_from_their_medians() -> None:
+    runs = [named(f"r{number}", worker_cpu=cpu, slots=1000) for number, cpu in enumerate((11.0, 20.0, 50.0))]
+    (group,) = comparison.group(runs)
+    answer = comparison.how_many(group, 1_000_000, 1.0)
+    assert answer is not None
+    assert "500/s a worker process (1 core ÷ 2 ms of CPU a message)" in answer["arithmetic"][2]

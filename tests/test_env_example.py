@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from itertools import pairwise
 
 from dotenv import dotenv_values
 
@@ -28,11 +29,9 @@ def test_loading_it_equals_loading_nothing() -> None:
 
 
 def test_every_setting_has_a_comment_above_it() -> None:
-    lines = EXAMPLE.read_text().splitlines()
-    for block in "\n".join(lines).split("\n\n"):
-        for above, line in zip([""] + block.splitlines(), block.splitlines(), strict=False):
-            if re.match(r"#?[A-Z_]+=", line):
-                assert above.startswith("# ") or re.match(r"#?[A-Z_]+=", above), line
+    for above, line in pairwise(EXAMPLE.read_text().splitlines()):
+        if re.match(r"#?[A-Z_]+=", line):
+            assert above.startswith("# ") or re.match(r"#?[A-Z_]+=", above), line
 
 
 def test_what_is_commented_out_may_be_used_as_it_is() -> None:

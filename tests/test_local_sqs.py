@@ -130,7 +130,7 @@ DIFFERENCES: dict[str, tuple[str, str]] = {
         f"{API}API_SetQueueAttributes.html: denyAll",
     ),
     "test_what_comes_back_keeps_its_place": (
-        "gives the message behind first",
+        "may give the message behind first",
         f"{GUIDE}FIFO-queues-understanding-logic.html: order within a group is kept",
     ),
     "test_sequence_numbers_grow": (
@@ -178,6 +178,8 @@ DIFFERENCES: dict[str, tuple[str, str]] = {
         "recorded: Modifying queue type is not supported. / Unknown Attribute FifoQueue.",
     ),
 }
+# what moto does here depends on the moment
+UNSTEADY = {"test_what_comes_back_keeps_its_place"}
 # cases of the tests above in which moto agrees
 AGREED_CASES = {
     "test_attributes_outside_their_range_are_refused[MaximumMessageSize-1023]",
@@ -201,7 +203,8 @@ def sqs(request: pytest.FixtureRequest) -> Sqs:
     name = request.node.name.partition("[")[0]
     if name in DIFFERENCES and request.node.name.replace("moto-", "") not in AGREED_CASES:
         moto_does, aws_says = DIFFERENCES[name]
-        request.applymarker(pytest.mark.xfail(strict=True, reason=f"moto: {moto_does}; AWS: {aws_says}"))
+        strict = name not in UNSTEADY
+        request.applymarker(pytest.mark.xfail(strict=strict, reason=f"moto: {moto_does}; AWS: {aws_says}"))
     return Sqs(client_of(request.getfixturevalue("moto_url")))
 
 

@@ -232,7 +232,8 @@ def test_a_poll_wakes_when_a_locked_group_becomes_free(
     received: list[str] = []
     poller = threading.Thread(target=lambda: received.extend(local.bodies(url, 1, wait=20)))
     poller.start()
-    await_polls(local_server, 1)
+    if freed_by != "timeout":
+        await_polls(local_server, 1)
     if freed_by == "delete":
         local.delete(url, message)
     elif freed_by == "change":
@@ -319,7 +320,9 @@ def test_a_running_move_task_can_be_listed_and_cancelled(local: Sqs) -> None:
     dead = local.queue()
     policy = json.dumps({"deadLetterTargetArn": local.arn(dead), "maxReceiveCount": 1})
     local.queue(RedrivePolicy=policy)
-    local.send(dead, "a", "b", "c")
+    local.client.send_message_batch(
+        QueueUrl=dead, Entries=[{"Id": str(i), "MessageBody": "x"} for i in range(10)]
+    )
     target = local.arn(local.queue())
     source = local.arn(dead)
     arguments: Any = {"SourceArn": source, "DestinationArn": target, "MaxNumberOfMessagesPerSecond": 1}
@@ -611,7 +614,7 @@ def test_a_log_is_written_anew_when_most_of_it_is_past(
     events = [["event", number] for number in range(1000)]
     for event in events:
         log.append([event])
-        if log.is_worth_compacting:
+        if log.is_worth_compacting(2):
             log.compact([["compacted"], event])
     size = (tmp_path / "local-sqs.log").stat().st_size
     assert size < 1100

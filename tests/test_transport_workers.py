@@ -27,7 +27,7 @@ def client(broker: Server, kind: str = "stock"):
 def send(broker: Server, count: int, seconds: float = 0.0, first: int = 0) -> set[str]:
     """Publish `count` tasks that write down their numbers; return those."""
     app = client(broker)
-    with app.producer_pool.acquire() as producer:
+    with app.producer_pool.acquire() as producer, producer.batch(500):
         for i in range(first, first + count):
             app.tasks["note"].apply_async((str(i), seconds), producer=producer)
     return {str(i) for i in range(first, first + count)}

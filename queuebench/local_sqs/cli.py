@@ -94,11 +94,10 @@ def main(argv: list[str]) -> int:
     with closing(listen(options.host, options.port)) as bound:
         new_id, clock = IdSource(), MonotonicWallClock()
         engine = Engine(options.region, limits, new_id, keep_events=options.data is not None)
-        log = _open_log(options.data, engine, clock) if options.data else None
         # what waits lives long: looking at all of it again and again would cost more than it frees
-        gc.collect()
-        gc.freeze()
         gc.set_threshold(50_000, 50, 100)
+        log = _open_log(options.data, engine, clock) if options.data else None
+        gc.freeze()
         api = Api(engine, faults, new_id)
 
         def make_application(on_fatal: Callable[[str], None]) -> Application:
@@ -132,6 +131,11 @@ def _open_log(directory: Path, engine: Engine, clock: Callable[[], float]) -> Lo
     except (KeyError, IndexError, TypeError, ValueError, AssertionError):
         raise SettingsError(f"the log in {directory} is not one of this local SQS: move it away") from None
     engine.finish_replay(clock())
+    if log.is_worth_compacting(engine.snapshot_size()):
+        try:
+            log.compact(engine.snapshot())
+        except OSError as error:
+            raise SettingsError(f"cannot write the log in {directory}: {error.strerror}") from None
     return log
 
 

@@ -188,6 +188,8 @@ class Engine:
         del self.queues[queue.name]
         queue.deleted = True
         queue.clear()
+        wait = self.limits.wait_seconds
+        self._deleted_at = {name: at for name, at in self._deleted_at.items() if now - at < wait}
         self._deleted_at[queue.name] = now
         self._record("gone", queue.name, now)
 
@@ -426,6 +428,10 @@ class Engine:
             "queue", queue.name, queue.incarnation, queue.attributes, queue.tags, queue.created_at,
             queue.modified_at, queue.next_n,
         ]  # fmt: skip
+
+    def snapshot_size(self) -> int:
+        """Return about how many events `snapshot` yields."""
+        return sum(1 + queue.snapshot_size() for queue in self.queues.values())
 
     def snapshot(self) -> Iterator[Event]:
         """Yield the events that rebuild everything as it is now."""

@@ -8,7 +8,7 @@ about messages that are gone, it is written anew.
 import fcntl
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import orjson
@@ -20,8 +20,9 @@ _FILE = "local-sqs.log"
 _LOCK = "local-sqs.lock"
 # below this a log is never written anew
 _SMALL_BYTES = 16 * 1024 * 1024
-# written anew when it is so many times as long as it was just after the last time
-_GROWTH = 4
+# written anew when it has so many times the events that are needed, or so many times the bytes that it
+# had when it was last written anew
+_GROWTH = 6
 
 
 class Log:
@@ -48,6 +49,7 @@ class Log:
             raise SettingsError(f"{self._path} is not an ordinary file")
         self._bytes = os.fstat(self._file).st_size
         self._bytes_when_compact = self._bytes
+        self._events = 0
 
     def read(self) -> Iterator[Event]:
         """Yield every event; a torn last line, which was never answered, is cut off.
@@ -69,12 +71,13 @@ class Log:
                         ) from None
                     break
                 good += len(line)
+                self._events += 1
                 yield event
         if good < self._bytes:
             os.ftruncate(self._file, good)
             self._bytes = good
 
-    def append(self, events: Iterable[Event]) -> None:
+    def append(self, events: Collection[Event]) -> None:
         """Write events.
 
         Raises:
@@ -83,6 +86,7 @@ class Log:
         data = b"".join([orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE) for event in events])
         self._write(self._file, data)
         self._bytes += len(data)
+        self._events += len(events)
 
     @staticmethod
     def _write(file: int, data: bytes) -> None:
@@ -90,10 +94,11 @@ class Log:
         while view:
             view = view[os.write(file, view) :]
 
-    @property
-    def is_worth_compacting(self) -> bool:
-        """Tell whether the log has become much longer than what it says."""
-        return self._bytes > max(_SMALL_BYTES, _GROWTH * self._bytes_when_compact)
+    def is_worth_compacting(self, needed: int) -> bool:
+        """Tell whether the log is much longer than what it says, which takes `needed` events."""
+        return self._bytes > _SMALL_BYTES and (
+            self._events > _GROWTH * (needed + 1) or self._bytes > _GROWTH * self._bytes_when_compact
+        )
 
     def compact(self, snapshot: Iterable[Event]) -> None:
         """Replace the log by events that say the same.
@@ -105,7 +110,9 @@ class Log:
         file = os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_APPEND, 0o644)
         try:
             chunk: list[bytes] = []
+            count = 0
             for event in snapshot:
+                count += 1
                 chunk.append(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))
                 if len(chunk) == 1000:
                     self._write(file, b"".join(chunk))
@@ -118,6 +125,7 @@ class Log:
             raise
         os.close(self._file)
         self._file = file
+        self._events = count
         self._bytes = self._bytes_when_compact = os.fstat(file).st_size
 
     def close(self) -> None:

@@ -386,6 +386,10 @@ class Queue(ABC):
         """Yield every message that is not gone, oldest first."""
         return (message for message in self._by_age if message.state != GONE)
 
+    def snapshot_size(self) -> int:
+        """Return how much has to be kept of this queue: messages, and what deduplication remembers."""
+        return self.waiting + self.in_flight + self.delayed
+
     def restore(self, messages: Iterable[Message], now: float) -> None:
         """Take over messages (in the order of `n`) as they were when the log was written."""
         for message in messages:
@@ -559,7 +563,7 @@ class FifoQueue(Queue):
     def send(self, message: Message, now: float, delay_seconds: int | None = None) -> Message:
         if message.dedup_id is None:
             return super().send(message, now, delay_seconds)
-        self._forget_old_duplicates(now)
+        self.advance(now)
         key = self.dedup_key(message.group, message.dedup_id)
         earlier = self._recent.get(key)
         if earlier is not None:
@@ -585,6 +589,9 @@ class FifoQueue(Queue):
     def recent(self) -> Iterator[tuple[DedupKey, tuple[float, str, int]]]:
         """Yield what deduplication remembers: key → (time, message id, n)."""
         return iter(self._recent.items())
+
+    def snapshot_size(self) -> int:
+        return super().snapshot_size() + len(self._recent)
 
     def remember(self, key: DedupKey, sent_at: float, id: str, n: int) -> None:
         """Take over what deduplication remembered, from the log."""
@@ -637,6 +644,7 @@ class FifoQueue(Queue):
 
     def advance(self, now: float) -> None:
         super().advance(now)
+        self._forget_old_duplicates(now)
         late = self._late
         while late and (late[0].due <= now or late[0].state == GONE):
             message = late.popleft()

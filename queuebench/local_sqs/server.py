@@ -166,7 +166,7 @@ class Application:
         try:
             self._log.append(events)
             events.clear()
-            if self._log.is_worth_compacting:
+            if self._log.is_worth_compacting(self._engine.snapshot_size()):
                 self._log.compact(self._engine.snapshot())
         except OSError as error:
             self._log = None

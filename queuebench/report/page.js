@@ -80,9 +80,9 @@ function frame(width, height, label) {
   return shape("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": label });
 }
 
-function lineChart(title, unit, lines, format) {
+function lineChart(title, unit, lines, format, least) {
   const drawn = lines.filter((line) => line.x.length);
-  const highest = Math.max(0, ...drawn.flatMap((line) => line.y.filter((value) => value !== null)));
+  const highest = Math.max(least || 0, ...drawn.flatMap((line) => line.y.filter((value) => value !== null)));
   const said = drawn.map((line) => `${line.name}: highest ${format(Math.max(0, ...line.y))}`).join("; ");
   return figure(title, unit, `${title}, ${unit}, over time. ${said}`, (width, owner, label) => {
     const height = 190, left = 46, right = 10, top = 8, bottom = 24;
@@ -274,6 +274,9 @@ function card(data, group, number) {
       element("details", { "data-key": `how-${number}` }, element("summary", {}, "the arithmetic"),
         element("ul", {}, group.how_many.arithmetic.map((line) => element("li", {}, line)))))]);
   }
+  const workers = group.cost.workers_usd_per_month;
+  facts.push(["a month", `$${group.cost.queue_usd_per_month.toFixed(2)} for the queue` + (group.local ? " (what AWS would bill)" : "") +
+    (workers === null ? "" : ` and $${workers.toFixed(2)} for workers`) + `, at ${count(group.cost.messages_per_day)} messages a day`]);
   const made = element("section", { class: "card", colour: colour(number) }, element("h2", {}, group.name), verdicts);
   if (open) {
     const series = open.series, last = series.t.length - 1;
@@ -315,13 +318,13 @@ function comparisonTable(data) {
     element("table", {}, element("thead", {}, head), element("tbody", {}, body)));
 }
 
-function panels(data, names, pick, unit, format) {
+function panels(data, names, pick, unit, format, least) {
   const made = names.map(([key, title]) => {
     const lines = data.runs.map((run) => {
       const group = data.groups[run.group];
       return { name: group.name, colour: colour(run.group), repeat: group.runs > 1, x: run.series.t, y: pick(run.series, key) || [] };
     }).filter((line) => line.y.length);
-    return lines.some((line) => line.y.some((value) => value)) ? lineChart(title, unit, lines, format) : null;
+    return lines.some((line) => line.y.some((value) => value)) ? lineChart(title, unit, lines, format, least) : null;
   }).filter(Boolean);
   return made.length ? element("div", { class: "panels" }, made) : element("p", { class: "quiet" }, "Nothing to draw: the run was over before a second had passed, or nothing happened.");
 }
@@ -421,7 +424,7 @@ function render(data) {
     roles.sort((one, other) => (order.indexOf(one) + 99) % 99 - (order.indexOf(other) + 99) % 99 || one.localeCompare(other));
     const named = { "queue (server)": "Redis, the queue", "broker (server)": "Redis, Celery's broker" };
     chart("CPU by role", "All processes of a role together; 100 % is one core.",
-      panels(data, roles.map((role) => [role, named[role] || role[0].toUpperCase() + role.slice(1)]), (series, key) => series.cpu[key], "of a core", percent));
+      panels(data, roles.map((role) => [role, named[role] || role[0].toUpperCase() + role.slice(1)]), (series, key) => series.cpu[key], "of a core", percent, 0.05));
     chart("Cost", data.notes[0], costs(data));
     parts.push(element("section", {}, element("h2", {}, "The runs"), runList(data), settings(data)));
     for (const note of data.notes.slice(1)) parts.push(element("p", { class: "quiet" }, note));

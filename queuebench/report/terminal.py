@@ -63,7 +63,10 @@ def notes(groups: Sequence[comparison.Group]) -> list[str]:
         + ". Celery's broker, which both queues need, is not in it."
     ]
     if any(len(group.runs) > 1 for group in groups):
-        found.append("Where runs were repeated: the median, and from the least to the most.")
+        found.append(
+            "Where runs were repeated: the median, and from the least to the most, of those that are valid; "
+            "counts are of all."
+        )
     if any(group.middle["local"] for group in groups):
         found.append(
             "local SQS is a server of this project, not AWS: its latency and quotas are modelled on "
