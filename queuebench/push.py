@@ -153,7 +153,7 @@ class LeanAdapter(HTTPAdapter):
         assert request.url is not None
         self.cert_verify(pool, request.url, verify, cert)  # type: ignore[no-untyped-call]
         path, common = request.path_url, {**request.headers}
-        limits = Timeout(*timeout)
+        limits = Timeout(connect=timeout[0], read=timeout[1])
 
         def send(body: bytes, headers: dict[str, str]) -> int:
             try:

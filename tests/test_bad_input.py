@@ -182,10 +182,10 @@ class Pipeline:
         count: Any = self.broker.llen(KEY)
         return int(count)
 
-    def _pids(self) -> dict[str, int | None]:
-        """Return the services that run."""
-        running = {name: s for name, s in self.stack.services.items() if s.exit_code() is None}
-        return {name: service.process and service.process.pid for name, service in running.items()}
+    def _pids(self) -> dict[str, int]:
+        """Return the process of each service that runs."""
+        running = [(name, s.process) for name, s in self.stack.services.items() if s.exit_code() is None]
+        return {name: process.pid for name, process in running if process is not None}
 
 
 def is_message(body: bytes) -> bool:

@@ -106,6 +106,7 @@ def kill_publisher(scene: Scene) -> int:
 def kill_subscriber(scene: Scene) -> int:
     begin(scene)
     victim = pick(scene, "subscriber")
+    scene.catch_subscriber()
     victim.kill()
     held = scene.held_by_subscribers()
     scene.say(f"killed {victim.name}; {held} in flight")
@@ -170,6 +171,8 @@ def kill_again_and_again(role: str) -> Callable[[Scene], int]:
             if number:
                 scene.sleep(1.0, 4.0)
             victim = pick(scene, role)
+            if role == "subscriber":
+                scene.catch_subscriber()
             victim.kill()
             held = scene.held_by_subscribers() if role == "subscriber" else scene.held_by_workers()
             bound += held
@@ -388,6 +391,8 @@ def freeze(role: str) -> Callable[[Scene], int]:
         scene.messages = 5000
         begin(scene)
         victim = pick(scene, role)
+        if role == "subscriber":
+            scene.catch_subscriber()
         victim.signal(signal.SIGSTOP)
         held = scene.held_by_subscribers() if role == "subscriber" else scene.held_by_workers()
         scene.say(f"stopped {victim.name} (SIGSTOP); {held} in flight")
@@ -395,6 +400,22 @@ def freeze(role: str) -> Callable[[Scene], int]:
         victim.signal(signal.SIGCONT)
         scene.say(f"{victim.name} goes on")
         return held
+
+    return act
+
+
+def stall(role: str) -> Callable[[Scene], int]:
+    """Stop a process for longer than a connection may take, but not than its lease."""
+
+    def act(scene: Scene) -> int:
+        begin(scene)
+        victim = scene.stack.services[server(scene)] if role == "queue" else pick(scene, role)
+        victim.signal(signal.SIGSTOP)
+        scene.say(f"stopped {victim.name} (SIGSTOP)")
+        scene.sleep(6.0, 8.0)
+        victim.signal(signal.SIGCONT)
+        scene.say(f"{victim.name} goes on")
+        return 0
 
     return act
 
@@ -455,6 +476,14 @@ KINDS = [
     Kind("replies of the broker's Redis to the subscriber cut", cut("subscriber", "broker"), layout=LINED),
     Kind("replies of the broker's Redis to the worker cut", cut("worker", "broker"), layout=LINED),
     Kind("a task that kills its worker", poison, layout=POISONED, rare=True, dead_letters=1),
+    *(
+        Kind(
+            f"{'the local SQS or the queue’s Redis' if role == 'queue' else f'the {role}'} "
+            "stopped (SIGSTOP) for 6 to 8 s",
+            stall(role),
+        )
+        for role in ("subscriber", "worker", "endpoint", "monitor", "broker", "queue")
+    ),
     Kind("the subscriber stopped (SIGSTOP) for 14 to 18 s", freeze("subscriber")),
     Kind("the worker stopped (SIGSTOP) for 14 to 18 s", freeze("worker")),
     Kind("one of three subscribers stopped (SIGSTOP) for 14 to 18 s", freeze("subscriber"), layout=MANY),

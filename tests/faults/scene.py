@@ -144,6 +144,12 @@ class Scene:
             except Unreachable:
                 time.sleep(0.1)
 
+    def catch_subscriber(self, seconds: float = 5.0) -> None:
+        """Wait for a subscriber to hold something, as far as that comes to pass."""
+        give_up_at = time.monotonic() + seconds
+        while not self.held_by_subscribers() and time.monotonic() < give_up_at:
+            time.sleep(0.001)
+
     def held_by_workers(self) -> int:
         """Count what Celery's queue has in flight."""
         return transport.backlog(self._redis, CELERY_QUEUE)[1]
