@@ -8,6 +8,7 @@ help:
 	@echo "make bench       both queues, side by side (MESSAGES= QUEUE= SUBSCRIBERS= WORKERS= SET='NAME=VALUE …')"
 	@echo "make test        the tests"
 	@echo "make test-docker the tests of docker-compose; they need a Docker Engine and both Compose generations"
+	@echo "make faults      kills, stops and cuts parts of the running pipeline (SEED= FAULTS= QUEUE= KIND=)"
 	@echo "make lint        ruff and mypy"
 
 $(VENV)/.installed: requirements.txt
@@ -39,7 +40,11 @@ test: $(VENV)/.installed-dev
 test-docker: $(VENV)/.installed-dev
 	@$(PY) -m pytest -m docker
 
+faults: $(VENV)/.installed-dev
+	@$(PY) -m tests.faults $(call set_here,SEED,--seed) $(call set_here,FAULTS,--faults) \
+	  $(call set_here,QUEUE,--queue) $(call set_here,KIND,--kind)
+
 lint: $(VENV)/.installed-dev
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
 
-.PHONY: help bench test test-docker lint
+.PHONY: help bench faults test test-docker lint

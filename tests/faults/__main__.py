@@ -2,7 +2,7 @@
 
     python -m tests.faults [--seed N] [--faults 200] [--queue REDIS,SQS] [--kind TEXT]
 
-Goes on where it was stopped: a fault whose record is there already is not done again.
+With the seed of an earlier run it goes on where that was stopped, and does again what broke a promise.
 """
 
 from __future__ import annotations
@@ -171,11 +171,11 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     return head + "\n" + "\n".join(lines) + "\n"
 
 
-def known() -> list[dict[str, Any]]:
-    """Return the records so far."""
-    if not RECORDS.exists():
-        return []
-    return [orjson.loads(line) for line in RECORDS.read_bytes().splitlines()]
+def known(seed: int) -> list[dict[str, Any]]:
+    """Return the newest record of each fault done so far with a seed."""
+    lines = RECORDS.read_bytes().splitlines() if RECORDS.exists() else []
+    records = [record for record in map(orjson.loads, lines) if record["seed"] == seed]
+    return list({(r["number"], r["kind"], r["queue"]): r for r in records}.values())
 
 
 def keep(record: dict[str, Any]) -> None:
@@ -184,7 +184,7 @@ def keep(record: dict[str, Any]) -> None:
     with RECORDS.open("ab") as records:
         records.write(orjson.dumps(record) + b"\n")
     TABLE.parent.mkdir(exist_ok=True)
-    TABLE.write_text(table([r for r in known() if r["seed"] == record["seed"]]))
+    TABLE.write_text(table(known(record["seed"])))
 
 
 def run(faults: Sequence[Fault]) -> int:
@@ -239,8 +239,8 @@ def main() -> int:
     options = parser.parse_args()
     planned = plan(options.seed, options.faults, options.queue.upper().split(","), options.kind)
     print(f"faults: seed {options.seed}; {len(planned)} runs", flush=True)
-    there = {(r["seed"], r["number"], r["kind"], r["queue"]) for r in known()}
-    planned = [f for f in planned if (f.seed, f.number, f.kind.name, f.queue) not in there]
+    there = {(r["number"], r["kind"], r["queue"]) for r in known(options.seed) if not r["flaws"]}
+    planned = [f for f in planned if (f.number, f.kind.name, f.queue) not in there]
     try:
         broken = run(planned)
     except KeyboardInterrupt:

@@ -89,6 +89,9 @@ class Scene:
     def publish(self, *, paced: bool = True) -> Service:
         """Start a publisher; a paced one takes some seconds, another floods."""
         self.paced = paced
+        if paced and self.queue == "SQS":
+            # One by one, each call of some milliseconds.
+            self.messages = min(self.messages, 1500)
         pace = PACE if paced else "0"
         number = len(self.publishers) + 1
         log = self.stack.folder / "logs" / f"publisher-{time.monotonic_ns()}.log"
