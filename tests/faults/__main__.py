@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -18,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import orjson
@@ -229,6 +231,10 @@ def line_of(record: dict[str, Any], done: int, planned: int) -> str:
     return text
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     """Return 0 where every promise was kept."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
@@ -241,6 +247,7 @@ def main() -> int:
     print(f"faults: seed {options.seed}; {len(planned)} runs", flush=True)
     there = {(r["number"], r["kind"], r["queue"]) for r in known(options.seed) if not r["flaws"]}
     planned = [f for f in planned if (f.number, f.kind.name, f.queue) not in there]
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         broken = run(planned)
     except KeyboardInterrupt:
