@@ -30,7 +30,8 @@ SECRET = "sentinel-4f1d-of-a-secret-key"
 WAIT_SECONDS = 300.0
 
 # Some 20 seconds of work: long enough to do something to it.
-LOAD = "MESSAGES=4000\nWORKER_SLOTS=100\n"
+BURST = 3000
+LOAD = f"MESSAGES={BURST}\nWORKER_SLOTS=150\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -138,8 +139,13 @@ class Project:
         """Remove containers, networks, volumes and the image."""
         print(self.compose("logs", "--tail", "20", exit_code=None))
         self.compose("down", "--volumes", "--remove-orphans", "--timeout", "3", exit_code=None)
-        for leftover in self.containers(running=False):
-            docker("rm", "--force", leftover)
+        for kind in ("container", "volume", "network"):
+            every = ["--all"] * (kind == "container")
+            left = docker(
+                kind, "ls", *every, "--quiet", "--filter", f"label=com.docker.compose.project={self.name}"
+            )
+            for each in left.split():
+                docker(kind, "rm", *["--force"] * (kind == "container"), each)
         subprocess.run(["docker", "image", "rm", "--force", self.name], capture_output=True, check=False)
         shutil.rmtree(self.folder)
 
@@ -308,9 +314,9 @@ def test_stop_under_load_loses_nothing(clone: Cloner) -> None:
     project = under_load(clone)
     project.compose("stop")
     assert project.containers() == []
-    assert project.delivered() < 4000
+    assert project.delivered() < BURST
     project.compose("up", "--detach", "--scale", "publisher=0")
-    all_shipped(project.wait_for_summary(), 4000)
+    all_shipped(project.wait_for_summary(), BURST)
 
 
 @pytest.mark.parametrize("queue", ["REDIS", "SQS"])
@@ -318,62 +324,58 @@ def test_down_and_up_under_load_goes_on_where_it_was(clone: Cloner, queue: str) 
     project = under_load(clone, f"QUEUE={queue}\n")
     project.compose("down")
     assert project.containers(running=False) == []
-    assert project.delivered() < 4000
+    assert project.delivered() < BURST
     project.compose("up", "--detach", "--scale", "publisher=0")
-    all_shipped(project.wait_for_summary(), 4000)
+    all_shipped(project.wait_for_summary(), BURST)
 
 
 def test_restart_under_load_loses_nothing(clone: Cloner) -> None:
     project = under_load(clone)
     # All but the publisher, which would flood again.
     project.compose("restart", "redis", "broker", "sqs", "endpoint", "monitor", "subscriber", "worker")
-    all_shipped(project.wait_for_summary(), 4000)
+    all_shipped(project.wait_for_summary(), BURST)
 
 
-def test_scaling_down_under_load_loses_nothing(clone: Cloner) -> None:
-    project = under_load(clone, "", "--scale", "subscriber=3", "--scale", "worker=2")
-    project.compose("up", "--detach", "--no-deps", "--scale", "subscriber=1", "subscriber")
-    project.compose("up", "--detach", "--no-deps", "--scale", "worker=1", "worker")
-    assert (len(project.containers("subscriber")), len(project.containers("worker"))) == (1, 1)
-    assert project.delivered() < 4000
-    all_shipped(project.wait_for_summary(), 4000)
-
-
-def test_scaling_up_a_running_stack_does_not_flood_again(clone: Cloner) -> None:
+def test_scaling_up_and_down_under_load_loses_nothing_and_does_not_flood_again(clone: Cloner) -> None:
     project = under_load(clone)
-    project.compose("up", "--detach", "--no-deps", "--scale", "subscriber=3", "subscriber")
-    project.compose("up", "--detach", "--no-deps", "--scale", "worker=2", "worker")
-    assert (len(project.containers("subscriber")), len(project.containers("worker"))) == (3, 2)
-    all_shipped(project.wait_for_summary(), 4000)
+    for subscribers, workers in ((3, 2), (1, 1)):
+        for role, number in (("subscriber", subscribers), ("worker", workers)):
+            project.compose("up", "--detach", "--no-deps", "--scale", f"{role}={number}", role)
+            assert len(project.containers(role)) == number
+    assert project.delivered() < BURST
+    all_shipped(project.wait_for_summary(), BURST)
 
 
-@pytest.mark.parametrize("queue", ["REDIS", "SQS"])
-def test_others_take_over_from_killed_containers(clone: Cloner, queue: str) -> None:
-    project = under_load(clone, f"QUEUE={queue}\n", "--scale", "subscriber=3", "--scale", "worker=2")
+def test_others_take_over_from_killed_containers(clone: Cloner) -> None:
+    project = under_load(clone, "", "--scale", "subscriber=3", "--scale", "worker=2")
     docker("kill", project.containers("subscriber")[0])
     docker("kill", project.containers("worker")[0])
-    all_shipped(project.wait_for_summary(), 4000)
+    all_shipped(project.wait_for_summary(), BURST)
     assert (len(project.containers("subscriber")), len(project.containers("worker"))) == (2, 1)
 
 
-def test_the_only_one_is_restarted_after_kill_9(clone: Cloner) -> None:
-    project = under_load(clone)
+@pytest.mark.parametrize("queue", ["REDIS", "SQS"])
+def test_the_only_one_is_restarted_after_kill_9(clone: Cloner, queue: str) -> None:
+    project = under_load(clone, f"QUEUE={queue}\n")
     roles = ("subscriber", "worker", "endpoint", "monitor", "sqs", "broker", "redis")
     killed = [container for role in roles for container in project.containers(role)]
     for container in killed:
         kill_9(container)
-    assert project.delivered() < 4000
-    all_shipped(project.wait_for_summary(), 4000)
+    assert project.delivered() < BURST
+    all_shipped(project.wait_for_summary(), BURST)
     for container in killed:
         assert docker("inspect", "--format", "{{.RestartCount}}", container).strip() == "1", container
 
 
 def under_load(clone: Cloner, env: str = "", *scales: str) -> Project:
-    """Return a project that is busy with 4,000 messages, all of which the queue has accepted."""
+    """Return a project that is busy with a burst, all of which the queue has accepted."""
     project = clone()
     project.write_env(LOAD + env)
     project.compose("up", "--detach", *scales)
-    until(lambda: "accepted 4,000 of 4,000" in project.compose("logs", "publisher"), "all are published")
+    until(
+        lambda: f"accepted {BURST:,} of {BURST:,}" in project.compose("logs", "publisher"),
+        "all are published",
+    )
     project.wait_until_busy()
     return project
 

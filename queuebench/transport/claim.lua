@@ -97,7 +97,10 @@ if suspects > 0 then
           level = deaths_of(suspect)
           left = math.min(left, level == 2 and group or 1)
         end
-        left = left - take(key, queue, 1)
+        if take(key, queue, 1) == 0 then
+          break
+        end
+        left = left - 1
       end
     end
   end
