@@ -13,6 +13,7 @@ from typing import Any
 from celery import Celery, Task, signals
 from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
+from kombu.utils.json import dumps
 
 from queuebench import dead_letters, open_files, settings
 from queuebench.broker import Broker, celery_settings
@@ -109,6 +110,15 @@ def keep(letter: dead_letters.DeadLetter) -> None:
         except Unreachable as error:
             if pusher.stopping.wait(1.0):
                 raise Reject(str(error), requeue=True) from None
+
+
+@signals.task_failure.connect
+def _keep_failed(
+    sender: Any = None, task_id: str = "", exception: Any = None, args: Any = (), kwargs: Any = None, **_: Any
+) -> None:
+    """Keep a task that can't be run, as with arguments that are none of its own: Celery drops it."""
+    call = dumps({"task": sender.name, "args": args, "kwargs": kwargs}).encode()
+    keep(dead_letters.DeadLetter(f"{type(exception).__name__}: {exception}", call, "task", task_id))
 
 
 @signals.after_setup_logger.connect

@@ -68,8 +68,8 @@ def line_of(record: bytes) -> str:
     """Return a dead letter as one line of visible characters."""
     try:
         letter = DeadLetter.decode(record)
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return f"unreadable record: {_start(record)}"
+    except MessageError as error:
+        return f"{error}: {_start(record)}"
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(letter.at))
     name = f" {printable(letter.id)}" if letter.id else ""
     return f"{at} {printable(letter.kind)}{name}: {printable(letter.reason)}: {_start(letter.body)}"
@@ -108,10 +108,7 @@ def _send(broker: Broker, queue: Queue, record: bytes, number: int) -> None:
         MessageError: it can't be sent; the text is the reason.
         Unreachable: no answer, several times.
     """
-    try:
-        letter = DeadLetter.decode(record)
-    except (ValueError, LookupError, TypeError, AttributeError):
-        raise MessageError("unreadable") from None
+    letter = DeadLetter.decode(record)
     if letter.kind == "message":
         decode(letter.body)
     for left in reversed(range(SEND_TRIES)):

@@ -82,7 +82,7 @@ def test_a_list_has_a_line_for_each_with_its_reason_and_nothing_that_moves_the_c
     assert r"a\nb: not JSON: \x1b[31m: \x1b]0;title\x07\r\n\xff" in lines[0]
     assert r"x-5: the endpoint answered 400: {\u202e}" in lines[1]
     assert "reason 1499" in lines[1501] and len(lines[1501]) < 200
-    assert lines[1502].startswith("unreadable record: not a record")
+    assert lines[1502].startswith("not a dead letter's record: not a record")
     assert lines[1503].startswith("1,503 dead letters")
 
 
