@@ -33,7 +33,7 @@ from starlette.routing import Route
 from queuebench import dead_letters, metrics, prometheus, series, servers
 from queuebench import settings as settings_module
 from queuebench.broker import Broker
-from queuebench.errors import QueueError
+from queuebench.errors import MessageError, QueueError
 from queuebench.history import History
 from queuebench.queues import Depth, open_queue
 from queuebench.ranges import Ranges
@@ -318,7 +318,10 @@ class Monitor:
                 self._broker.client.lrange(dead_letters.KEY, first, length - 1) if length > first else []
             )
             for record in records:
-                letter = dead_letters.DeadLetter.decode(record)
+                try:
+                    letter = dead_letters.DeadLetter.decode(record)
+                except MessageError:
+                    continue
                 if letter.run == run.id and letter.number is not None and letter.number not in numbers:
                     numbers.add(letter.number)
                     count += 1
