@@ -87,9 +87,9 @@ def stack_of(folder: Path, queue: str, layout: Layout) -> Iterator[Stack]:
         yield stack
 
 
-def inflict(fault: Fault, stack: Stack) -> dict[str, Any]:
+def inflict(fault: Fault, stack: Stack, messages: int = 3000) -> dict[str, Any]:
     """Do one fault and return its record; `flaws` says which promises were broken."""
-    scene = Scene(stack, random.Random(f"{fault.seed}/{fault.number}"))
+    scene = Scene(stack, random.Random(f"{fault.seed}/{fault.number}"), messages)
     began = time.monotonic()
     flaws: list[str] = []
     record: dict[str, Any] = {

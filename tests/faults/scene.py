@@ -65,7 +65,7 @@ class LinedStack(Stack):
 class Scene:
     """One run through a stack: publishing, a moment to act at, and the end."""
 
-    def __init__(self, stack: Stack, chance: random.Random, messages: int = 3000) -> None:
+    def __init__(self, stack: Stack, chance: random.Random, messages: int) -> None:
         self.stack, self.chance, self.messages = stack, chance, messages
         self.queue = stack.queue
         self.paced = True
