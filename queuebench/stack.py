@@ -288,8 +288,8 @@ class Stack:
         return self.environment
 
     def close(self) -> None:
-        """Stop everything, in the order in which messages flow."""
-        for roles in (("subscriber", "worker"), ("monitor", "endpoint"), ("",)):
+        """Stop everything, in the order in which messages and then figures flow."""
+        for roles in (("subscriber", "worker"), ("endpoint",), ("monitor",), ("",)):
             leaving = [service for name, service in self.services.items() if name.startswith(roles)]
             for service in leaving:
                 service.signal(signal.SIGTERM)

@@ -14,6 +14,7 @@ from redis import Redis
 from queuebench.errors import QueueError, SettingsError, Unreachable
 from queuebench.queues import Queue, open_queue
 from queuebench.queues.sqs import Sqs
+from queuebench.redis_client import PushOnce, connect
 from queuebench.settings import load
 from queuebench.stack import Stack
 from tests.conftest import Opener
@@ -156,6 +157,33 @@ def test_a_repeated_batch_is_published_once_where_the_queue_can_tell(open_fresh:
     queue.publish([b"3"], 0, 2)
     exact = not isinstance(queue, Sqs) or queue.name.endswith(".fifo")
     assert len(drain(queue, 3 if exact else 7)) == (3 if exact else 7)
+
+
+def test_a_send_that_was_only_delayed_is_void_once_its_repetition_went_through(
+    redis: Redis, redis_url: str
+) -> None:
+    push = PushOnce(connect(redis_url), "list", "RPUSH", "marker")
+    assert push.push([b"1"], 1)
+    # The next batch leaves on this connection, and arrives after its repetition on another one.
+    delayed = PushOnce(connect(redis_url), "list", "RPUSH", "marker")
+    delayed._connection, push._connection = push._connection, None
+    assert push.push([b"2"], 2)
+    assert not delayed._transact([b"2"], 2)
+    assert redis.lrange("list", 0, -1) == [b"1", b"2"]
+
+
+def test_a_push_survives_that_its_idle_connection_was_closed(redis: Redis, redis_url: str) -> None:
+    push = PushOnce(connect(redis_url), "list", "RPUSH", "marker")
+    push.push([b"1"], 1)
+    redis.client_kill_filter(_type="normal", skipme=True)
+    assert push.push([b"2"], 2)
+    assert redis.lrange("list", 0, -1) == [b"1", b"2"]
+
+
+def test_many_large_values_keep_their_order(redis: Redis, redis_url: str) -> None:
+    values = [b"%d" % number * 5_000 for number in range(100, 300)]
+    assert PushOnce(connect(redis_url), "list", "RPUSH", "marker").push(values, 1)
+    assert redis.lrange("list", 0, -1) == values
 
 
 def test_a_list_of_another_type_is_explained(redis: Redis, redis_url: str) -> None:
