@@ -41,6 +41,7 @@ class Layout:
 ONE, MANY = Layout(), Layout(subscribers=3, workers=2)
 ALWAYS, LINED = Layout(appendfsync="always"), Layout(lined=True)
 POISONED = Layout(app="tests.faults.poisoned")
+SEVERAL = Layout(settings={"SHIPMENTS_PER_TASK": "10"})
 HASTY = Layout(visibility_seconds=4)
 
 
@@ -437,6 +438,7 @@ KINDS = [
     Kind("kill -9 of one of three subscribers", kill_subscriber, layout=MANY),
     Kind("kill -9 of the only worker", kill_worker),
     Kind("kill -9 of one of two workers", kill_worker, layout=MANY),
+    Kind("kill -9 of the only worker, ten shipments a task", kill_worker, layout=SEVERAL),
     Kind("kill -9 of the endpoint", kill_endpoint),
     Kind("kill -9 of the monitor", kill_monitor),
     Kind("kill -9 of the broker's Redis, appendfsync always", kill_broker, layout=ALWAYS),
@@ -462,6 +464,11 @@ KINDS = [
     Kind("the endpoint refuses connections for 20 s", refuse(20.0)),
     Kind("the endpoint refuses connections for 3 minutes", refuse(180.0), rare=True),
     Kind("SIGTERM of the worker while the endpoint refuses connections", refuse(20.0, True)),
+    Kind(
+        "SIGTERM of the worker while the endpoint refuses connections, ten shipments a task",
+        refuse(20.0, True),
+        layout=SEVERAL,
+    ),
     Kind("the local SQS throttles 30 % of the calls", with_sqs("throttling", 0.3, 0.0), ("SQS",)),
     Kind("the local SQS fails 20 % of the entries", with_sqs("failed_entries", 0.2, 0.0), ("SQS",)),
     Kind("the local SQS answers 500 to 5 % of the calls", with_sqs("errors", 0.05, 0.1), ("SQS",)),
