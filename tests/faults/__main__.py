@@ -170,8 +170,8 @@ def table(records: Sequence[dict[str, Any]]) -> str:
         f"{faults:,} faults in {len(records):,} runs of {messages:,} messages, both queues, seed {seeds}; "
         f"{broken} runs broke a promise.\n"
         "*In flight, at most*: what the failed process held, which is what may come twice. A `kill -9` "
-        "leaves what Redis has written to the operating system; only where that dies too does `everysec` lose the "
-        "last second.\n"
+        "leaves what Redis has written to the operating system; only where that dies too does "
+        "`everysec` lose the last second.\n"
     )
     return head + "\n" + "\n".join(lines) + "\n"
 
