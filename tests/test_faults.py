@@ -56,7 +56,7 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.parametrize(("stack", "name"), list(_cases()), indirect=["stack"], scope="module")
 def test_nothing_is_lost_and_only_what_was_in_flight_comes_twice(stack: Stack, name: str) -> None:
-    record = inflict(Fault(SEED, 0, stack.queue, _BY_NAME[name]), stack)
+    record = inflict(Fault(SEED, 0, stack.queue, _BY_NAME[name]), stack, messages=1500)
     assert not record["flaws"], line_of(record, 1, 1)
 
 

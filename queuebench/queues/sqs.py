@@ -143,6 +143,7 @@ class Sqs(Queue):
             handles = [handles[int(bad["Id"])] for bad in answer.get("Failed", []) if not bad["SenderFault"]]
             if not handles:
                 return
+        raise Unreachable(f"SQS fails to delete {len(handles)} messages of a batch")
 
     def depth(self) -> Depth:
         waiting = in_flight = 0

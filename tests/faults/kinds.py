@@ -41,6 +41,7 @@ class Layout:
 ONE, MANY = Layout(), Layout(subscribers=3, workers=2)
 ALWAYS, LINED = Layout(appendfsync="always"), Layout(lined=True)
 POISONED = Layout(app="tests.faults.poisoned")
+SEVERAL = Layout(settings={"SHIPMENTS_PER_TASK": "10"})
 HASTY = Layout(visibility_seconds=4)
 
 
@@ -57,7 +58,6 @@ class Kind:
         rare: it takes minutes, so it is done once for each queue.
         loses: it may lose messages, and says how many.
         dead_letters: how many it makes.
-        short: it is in the shorter set.
     """
 
     name: str
@@ -68,7 +68,6 @@ class Kind:
     rare: bool = False
     loses: bool = False
     dead_letters: int = 0
-    short: bool = False
 
 
 def again(service: Service, scene: Scene, lowest: float = 0.0, highest: float = 2.0) -> None:
@@ -165,7 +164,9 @@ def kill_queue(scene: Scene) -> int:
 
 def kill_again_and_again(role: str) -> Callable[[Scene], int]:
     def act(scene: Scene) -> int:
-        begin(scene)
+        scene.messages = 6000
+        scene.publish()
+        scene.random_moment()
         bound = 0
         for number in range(5):
             if number:
@@ -432,18 +433,19 @@ def sqs_client(url: str) -> Any:
 
 
 KINDS = [
-    Kind("kill -9 of the publisher", kill_publisher, short=True),
-    Kind("kill -9 of the only subscriber", kill_subscriber, short=True),
+    Kind("kill -9 of the publisher", kill_publisher),
+    Kind("kill -9 of the only subscriber", kill_subscriber),
     Kind("kill -9 of one of three subscribers", kill_subscriber, layout=MANY),
-    Kind("kill -9 of the only worker", kill_worker, short=True),
+    Kind("kill -9 of the only worker", kill_worker),
     Kind("kill -9 of one of two workers", kill_worker, layout=MANY),
-    Kind("kill -9 of the endpoint", kill_endpoint, short=True),
-    Kind("kill -9 of the monitor", kill_monitor, short=True),
+    Kind("kill -9 of the only worker, ten shipments a task", kill_worker, layout=SEVERAL),
+    Kind("kill -9 of the endpoint", kill_endpoint),
+    Kind("kill -9 of the monitor", kill_monitor),
     Kind("kill -9 of the broker's Redis, appendfsync always", kill_broker, layout=ALWAYS),
     Kind("kill -9 of the broker's Redis, appendfsync everysec", kill_broker, loses=True),
-    Kind("kill -9 of the queue's Redis, appendfsync always", kill_queue, ("REDIS",), ALWAYS, short=True),
+    Kind("kill -9 of the queue's Redis, appendfsync always", kill_queue, ("REDIS",), ALWAYS),
     Kind("kill -9 of the queue's Redis, appendfsync everysec", kill_queue, ("REDIS",), loses=True),
-    Kind("kill -9 of the local SQS", kill_queue, ("SQS",), short=True),
+    Kind("kill -9 of the local SQS", kill_queue, ("SQS",)),
     Kind("kill -9 of the subscriber every few seconds", kill_again_and_again("subscriber"), repeats=5),
     Kind("kill -9 of the worker every few seconds", kill_again_and_again("worker"), repeats=5),
     *(
@@ -461,17 +463,20 @@ KINDS = [
     ),
     Kind("the endpoint refuses connections for 20 s", refuse(20.0)),
     Kind("the endpoint refuses connections for 3 minutes", refuse(180.0), rare=True),
-    Kind("SIGTERM of the worker while the endpoint refuses connections", refuse(20.0, True), short=True),
+    Kind("SIGTERM of the worker while the endpoint refuses connections", refuse(20.0, True)),
+    Kind(
+        "SIGTERM of the worker while the endpoint refuses connections, ten shipments a task",
+        refuse(20.0, True),
+        layout=SEVERAL,
+    ),
     Kind("the local SQS throttles 30 % of the calls", with_sqs("throttling", 0.3, 0.0), ("SQS",)),
     Kind("the local SQS fails 20 % of the entries", with_sqs("failed_entries", 0.2, 0.0), ("SQS",)),
     Kind("the local SQS answers 500 to 5 % of the calls", with_sqs("errors", 0.05, 0.1), ("SQS",)),
-    Kind(
-        "the local SQS delivers 10 % twice", with_sqs("duplicate_deliveries", 0.1, 0.2), ("SQS",), short=True
-    ),
+    Kind("the local SQS delivers 10 % twice", with_sqs("duplicate_deliveries", 0.1, 0.2), ("SQS",)),
     Kind("the visibility timeout runs out during a hand-over", outlast_visibility, ("SQS",), HASTY),
     Kind("the queue's Redis at its maxmemory", fill("queue"), ("REDIS",)),
     Kind("the broker's Redis at its maxmemory", fill("broker")),
-    Kind("replies of Redis to the publisher cut", cut("publisher", "redis"), ("REDIS",), LINED, short=True),
+    Kind("replies of Redis to the publisher cut", cut("publisher", "redis"), ("REDIS",), LINED),
     Kind("replies of the queue's Redis to the subscriber cut", cut("subscriber", "redis"), ("REDIS",), LINED),
     Kind("replies of the broker's Redis to the subscriber cut", cut("subscriber", "broker"), layout=LINED),
     Kind("replies of the broker's Redis to the worker cut", cut("worker", "broker"), layout=LINED),

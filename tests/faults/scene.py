@@ -65,7 +65,7 @@ class LinedStack(Stack):
 class Scene:
     """One run through a stack: publishing, a moment to act at, and the end."""
 
-    def __init__(self, stack: Stack, chance: random.Random, messages: int = 3000) -> None:
+    def __init__(self, stack: Stack, chance: random.Random, messages: int) -> None:
         self.stack, self.chance, self.messages = stack, chance, messages
         self.queue = stack.queue
         self.paced = True
@@ -154,8 +154,9 @@ class Scene:
             time.sleep(0.001)
 
     def held_by_workers(self) -> int:
-        """Count what Celery's queue has in flight."""
-        return transport.backlog(self._redis, CELERY_QUEUE)[1]
+        """Count the shipments in the tasks that Celery's queue has in flight, at most."""
+        per_task = int(self.stack.environment.get("SHIPMENTS_PER_TASK", "1"))
+        return transport.backlog(self._redis, CELERY_QUEUE)[1] * per_task
 
     def count(self, role: str) -> int:
         """Return how many processes of a role there are."""
