@@ -249,3 +249,11 @@ def test_messages_are_spread_over_several_sqs_queues(sqs: Any, servers: Any) -> 
     assert len(drain(queue, 60)) == 60
     assert queue.requests()["SendMessageBatch"] == 6
     queue.close()
+
+
+def test_as_many_lanes_as_there_are_threads_push_through_one_client(redis: Redis, redis_url: str) -> None:
+    client = connect(redis_url)
+    lanes = [PushOnce(client, "list", "RPUSH", f"marker-{lane}") for lane in range(150)]
+    assert all(lane.push([b"value"], 1) for lane in lanes)
+    assert redis.llen("list") == 150
+    client.close()
