@@ -12,6 +12,7 @@ import argparse
 import importlib
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -36,6 +37,7 @@ def main() -> int:
     kept = clean_environment()
     os.environ.clear()
     os.environ.update(kept)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     found: list[Row] = []
     try:

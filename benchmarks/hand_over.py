@@ -26,8 +26,8 @@ def plain_app(url: str) -> Celery:
     app = Celery("plain", broker=url, set_as_current=False)
     app.conf.task_ignore_result = True
 
-    @app.task(name="push_data", shared=False)  # type: ignore[untyped-decorator]
-    def push_data(phone: str, message: str) -> None:
+    @app.task(name="ship", shared=False)  # type: ignore[untyped-decorator]
+    def ship(phone: str, message: str) -> None:
         """Stand for the task; nobody runs it here."""
 
     return app
@@ -35,7 +35,7 @@ def plain_app(url: str) -> Celery:
 
 def one_by_one(client: Redis, app: Celery) -> None:
     """Hand over as the original did."""
-    task = app.tasks["push_data"]
+    task = app.tasks["ship"]
     while (body := client.lpop(KEY)) is not None:
         client.llen(KEY)
         message = orjson.loads(cast("bytes", body))
@@ -44,7 +44,7 @@ def one_by_one(client: Redis, app: Celery) -> None:
 
 def in_batches(client: Redis, app: Celery) -> None:
     """Hand over as kombu's `Producer.batch` lets a good user do it."""
-    task = app.tasks["push_data"]
+    task = app.tasks["ship"]
     with app.amqp.producer_pool.acquire(block=True) as producer:
         while taken := client.lpop(KEY, 500):
             with producer.batch(500):

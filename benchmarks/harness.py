@@ -95,17 +95,27 @@ def timed(messages: int, work: Callable[[], object]) -> Sample:
     return Sample(messages, time.perf_counter() - clock, time.process_time() - cpu)
 
 
-def cpu_seconds(service: Service) -> float:
+def cpu_seconds_of(pid: int) -> float:
     """Return the user and system time of a process so far: proc_pid_stat(5), fields 14 and 15."""
-    assert service.process is not None
-    fields = Path(f"/proc/{service.process.pid}/stat").read_text().rpartition(")")[2].split()
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+
+
+def cpu_seconds(service: Service) -> float:
+    """Return the user and system time of a service so far."""
+    assert service.process is not None
+    return cpu_seconds_of(service.process.pid)
 
 
 def rss_mib(service: Service) -> float:
     """Return the resident memory of a process now."""
     assert service.process is not None
-    status = Path(f"/proc/{service.process.pid}/status").read_text()
+    return rss_mib_of(service.process.pid)
+
+
+def rss_mib_of(pid: int) -> float:
+    """Return the resident memory of a process now: proc_pid_status(5)."""
+    status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from redis import Redis
 
+from benchmarks.harness import cpu_seconds
 from queuebench.stack import ROOT, Service, Stack
 
 ALLOWED = 0.05
@@ -170,13 +171,6 @@ def published(stack: Stack, measured: bool, messages: int) -> float:
     )
     after = os.times()
     return after.children_user + after.children_system - before.children_user - before.children_system
-
-
-def cpu_seconds(service: Service) -> float:
-    """Return what a process has used so far: proc_pid_stat(5)."""
-    assert service.process is not None
-    fields = Path(f"/proc/{service.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,11 @@ class Shipping:
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
-        for service in (stack.add_redis("broker"), stack.add_module("endpoint"), stack.add_redis("redis")):
+        for service in (
+            stack.add_redis("broker"),
+            stack.add_module("endpoint", "--log", str(stack.folder / "endpoint.log")),
+            stack.add_redis("redis"),
+        ):
             service.start()
         stack.add_module("monitor", "--results", str(stack.results)).start()
         self.redis = Redis.from_url(stack.environment["REDIS_CELERY_URL"])
@@ -69,9 +73,7 @@ class Shipping:
             with app.amqp.producer_pool.acquire(block=True) as producer, producer.batch(500):
                 for number in range(first, first + count):
                     arguments = ("+5511999990000", "Your order has left our warehouse.")
-                    app.tasks["push_data"].apply_async(
-                        arguments, task_id=f"{RUN}-{number}", producer=producer
-                    )
+                    app.tasks["ship"].apply_async(arguments, task_id=f"{RUN}-{number}", producer=producer)
 
         return self._measure(worker, publish, messages, SLOTS)
 

@@ -14,6 +14,8 @@ from queuebench.errors import QueueError, Unreachable
 from queuebench.settings import without_password
 
 SOCKET_TIMEOUT_SECONDS = 10.0
+# Each lane holds one of its own; redis-py's limit of 100 would fail those above it for ever.
+MOST_CONNECTIONS = 10_000
 
 # One command of a megabyte costs ten times as much to pack as its bytes in small ones: it outgrows malloc's
 # arena, and each page is new.
@@ -21,14 +23,14 @@ COMMAND_BYTES = 65_536
 MARKER_SECONDS = 86_400
 
 
-def connect(url: str, connections: int = 64) -> Redis:
+def connect(url: str) -> Redis:
     """Return a client whose calls are sent once; it connects when it is used."""
     return Redis.from_url(
         url,
         retry=Retry(NoBackoff(), 0),
         socket_timeout=SOCKET_TIMEOUT_SECONDS,
         socket_connect_timeout=5.0,
-        max_connections=connections,
+        max_connections=MOST_CONNECTIONS,
     )
 
 
