@@ -65,8 +65,14 @@ def push_data(
 @app.task(name="push_several", bind=True)
 def push_several(self: Task, shipments: list[Any], handed_over_at: float | None = None) -> None:
     """Ship several messages, each in a slot of its own; those that a stop interrupts go back alone."""
-    shipped = [slots.submit(ship, Message(*fields), handed_over_at) for fields in shipments]
-    left = [fields for fields, done in zip(shipments, shipped, strict=True) if done.exception() is not None]
+    messages = [Message(*fields) for fields in shipments]
+    shipped = [slots.submit(ship, message, handed_over_at) for message in messages]
+    left = []
+    for message, failure in zip(messages, [one.exception() for one in shipped], strict=True):
+        if isinstance(failure, Reject):
+            left.append(message)
+        elif failure is not None:
+            keep(dead_letters.of_message(message, f"{type(failure).__name__}: {failure}"))
     if not left:
         return
     try:
