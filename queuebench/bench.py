@@ -44,7 +44,8 @@ def main(argv: list[str]) -> int:
         raise SettingsError(f"QUEUE={unknown[0]!r} is unknown; known: {', '.join(QUEUES)}")
     settings = _settings(options.set)
     settings_module.bursts(options.messages)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
     try:
         folders = [folder for queue in queues for folder in _runs(queue, options, settings)]
     except KeyboardInterrupt:
@@ -110,4 +111,7 @@ def _processes(text: str) -> int:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    # An impatient second one must not cut short the stopping of what was started.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
