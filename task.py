@@ -6,7 +6,6 @@ Any Celery code may call it too: `push_data.delay("+5511999990000", "hello")`.
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from celery import Celery, Task, signals
@@ -18,6 +17,7 @@ from queuebench.broker import Broker, celery_settings
 from queuebench.errors import QueueBenchError, Unreachable
 from queuebench.message import Message
 from queuebench.push import GivenUp, Pusher, Stopped
+from queuebench.slots import Slots
 from queuebench.telemetry import Telemetry
 
 SETTINGS = settings.load_or_exit("task")
@@ -41,7 +41,7 @@ pusher = Pusher(
 )
 broker = Broker(SETTINGS.redis_celery_url)
 # What is bounded is the shipments under way, however many come in one task.
-slots = ThreadPoolExecutor(SETTINGS.worker_slots, "slot")
+slots = Slots(SETTINGS.worker_slots)
 telemetry = Telemetry("worker", SETTINGS.monitor_url, slots=SETTINGS.worker_slots)
 
 
@@ -62,8 +62,7 @@ def push_data(
 @app.task(name="push_several", bind=True)
 def push_several(self: Task, shipments: list[Any], handed_over_at: float | None = None) -> None:
     """Ship several messages, each in a slot of its own; those that a stop interrupts go back alone."""
-    shipped = [slots.submit(ship, Message(*fields), handed_over_at) for fields in shipments]
-    left = [fields for fields, done in zip(shipments, shipped, strict=True) if done.exception() is not None]
+    left = slots.each(lambda fields: ship(Message(*fields), handed_over_at), shipments)
     if not left:
         return
     try:
