@@ -10,6 +10,7 @@ help:
 	@echo "make benchmarks  every stage beside the plain way; writes docs/benchmarks.md (STAGES= REPEATS= SCALE=)"
 	@echo "make test        the tests"
 	@echo "make test-docker the tests of docker-compose; they need a Docker Engine and both Compose generations"
+	@echo "make faults      kills, stops and cuts parts of the running pipeline (SEED= FAULTS= QUEUE= KIND=)"
 	@echo "make lint        ruff and mypy"
 
 $(VENV)/.installed: requirements.txt
@@ -54,7 +55,11 @@ test: $(VENV)/.installed-dev
 test-docker: $(VENV)/.installed-dev
 	@$(PY) -m pytest -m docker
 
+faults: $(VENV)/.installed-dev
+	@$(PY) -m tests.faults $(call set_here,SEED,--seed) $(call set_here,FAULTS,--faults) \
+	  $(call set_here,QUEUE,--queue) $(call set_here,KIND,--kind)
+
 lint: $(VENV)/.installed-dev
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
 
-.PHONY: help bench million benchmarks test test-docker lint
+.PHONY: help bench million benchmarks faults test test-docker lint

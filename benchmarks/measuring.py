@@ -58,8 +58,8 @@ def main() -> int:
     print(f"\n\nCPU per message, medians of {options.rounds}\n")
     print(f"{'':12}{'measured':>12}{'not':>12}{'cost':>9}")
     worst = 0.0
-    for role, costs in found[True].items():
-        with_it, without = statistics.median(costs), statistics.median(found[False][role])
+    for role, spent in found[True].items():
+        with_it, without = statistics.median(spent), statistics.median(found[False][role])
         share = with_it / without - 1.0
         worst = max(worst, share)
         print(f"{role:12}{with_it * 1e6:>9,.2f} µs{without * 1e6:>9,.2f} µs{share:>+9.1%}")

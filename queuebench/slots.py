@@ -22,8 +22,8 @@ class Slots:
         self._started = 0
         self._starting = threading.Lock()
 
-    def each(self, act: Callable[[Any], object], parts: Sequence[Any]) -> Sequence[Any]:
-        """Do `act` to every part, as slots become free; return those where it raised when all have ended."""
+    def each(self, act: Callable[[Any], object], parts: Sequence[Any]) -> Sequence[tuple[Any, Exception]]:
+        """Do `act` to every part, as slots become free; at their end, return those that failed, and how."""
         if not parts:
             return ()
         self._start(len(parts))
@@ -54,7 +54,7 @@ class _Task:
     def __init__(self, act: Callable[[Any], object], parts: int) -> None:
         self._act, self._parts = act, parts
         self._done = itertools.count(1)  # counts atomically, unlike +=
-        self.failed: list[Any] = []
+        self.failed: list[tuple[Any, Exception]] = []
         self.ended = threading.Lock()
         self.ended.acquire()
 
@@ -62,8 +62,8 @@ class _Task:
         """Do one part; the last one ends the task."""
         try:
             self._act(part)
-        except Exception:
-            self.failed.append(part)
+        except Exception as failure:
+            self.failed.append((part, failure))
         finally:
             if next(self._done) == self._parts:
                 self.ended.release()

@@ -463,6 +463,14 @@ def test_another_flood_ships_through_the_running_stack(shipped: Project) -> None
     assert not newest.exists()
 
 
+def test_the_report_compares_runs_in_the_monitors_container(shipped: Project) -> None:
+    [run, *_] = (path.parent.name for path in shipped.results.glob("*/summary.json"))
+    output = shipped.compose("run", "--rm", "monitor", "report", run, exit_code=None)
+    assert run in output
+    [page] = shipped.results.glob("*/*.html")
+    assert page.stat().st_uid == PERSON
+
+
 def test_a_wrong_setting_is_one_clear_line(clone: Cloner) -> None:
     project = clone()
     project.write_env("QUEUE=KAFKA\n")

@@ -8,12 +8,15 @@ import uuid
 from typing import Any
 
 import pytest
+import requests
 from redis import Redis
 
 from queuebench.errors import QueueError, SettingsError, Unreachable
 from queuebench.queues import Queue, open_queue
 from queuebench.queues.sqs import Sqs
 from queuebench.redis_client import PushOnce, connect
+from queuebench.settings import load
+from queuebench.stack import Stack
 from tests.conftest import Opener
 
 UNICODE = ["plain", "Olá, você", "日本語", "emoji 🚀🧵", '"quotes" \\ and \n', "עברית", "\u2028", "é" * 1000]
@@ -257,3 +260,18 @@ def test_as_many_lanes_as_there_are_threads_push_through_one_client(redis: Redis
     assert all(lane.push([b"value"], 1) for lane in lanes)
     assert redis.llen("list") == 150
     client.close()
+
+
+def test_an_sqs_that_throttles_from_the_start_can_be_tried_again(servers: Stack) -> None:
+    faults = f"{servers.environment['AWS_ENDPOINT_URL_SQS']}/faults"
+    queue = open_queue("SQS", load(servers.environment | {"QUEUE_NAME": "throttled"}).options())
+    requests.put(faults, json={"throttling": 1.0}, timeout=5).raise_for_status()
+    try:
+        for attempt in (queue.check, queue.depth):
+            with pytest.raises(Unreachable):
+                attempt()
+    finally:
+        requests.put(faults, json={"throttling": 0.0}, timeout=5).raise_for_status()
+    queue.check()
+    assert queue.depth() == (0, 0)
+    queue.close()

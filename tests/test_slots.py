@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from queuebench.slots import Slots
 
 
-def test_every_part_is_done_once_and_those_that_raised_come_back() -> None:
+def test_every_part_is_done_once_and_those_that_failed_come_back_with_the_reason() -> None:
     done: list[int] = []
 
     def act(part: int) -> None:
@@ -16,7 +16,9 @@ def test_every_part_is_done_once_and_those_that_raised_come_back() -> None:
         if part % 3 == 0:
             raise ValueError(part)
 
-    assert sorted(Slots(4).each(act, range(10))) == [0, 3, 6, 9]
+    failed = Slots(4).each(act, range(10))
+    assert sorted(part for part, _ in failed) == [0, 3, 6, 9]
+    assert all(failure.args == (part,) for part, failure in failed)
     assert sorted(done) == list(range(10))
 
 
