@@ -254,14 +254,6 @@ def test_messages_are_spread_over_several_sqs_queues(sqs: Any, servers: Any) -> 
     queue.close()
 
 
-def test_as_many_lanes_as_there_are_threads_push_through_one_client(redis: Redis, redis_url: str) -> None:
-    client = connect(redis_url)
-    lanes = [PushOnce(client, "list", "RPUSH", f"marker-{lane}") for lane in range(150)]
-    assert all(lane.push([b"value"], 1) for lane in lanes)
-    assert redis.llen("list") == 150
-    client.close()
-
-
 def test_an_sqs_that_throttles_from_the_start_can_be_tried_again(servers: Stack) -> None:
     faults = f"{servers.environment['AWS_ENDPOINT_URL_SQS']}/faults"
     queue = open_queue("SQS", load(servers.environment | {"QUEUE_NAME": "throttled"}).options())
@@ -275,3 +267,11 @@ def test_an_sqs_that_throttles_from_the_start_can_be_tried_again(servers: Stack)
     queue.check()
     assert queue.depth() == (0, 0)
     queue.close()
+
+
+def test_as_many_lanes_as_there_are_threads_push_through_one_client(redis: Redis, redis_url: str) -> None:
+    client = connect(redis_url)
+    lanes = [PushOnce(client, "list", "RPUSH", f"marker-{lane}") for lane in range(150)]
+    assert all(lane.push([b"value"], 1) for lane in lanes)
+    assert redis.llen("list") == 150
+    client.close()
