@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from celery import Celery, Task, signals
@@ -21,6 +20,7 @@ from queuebench.errors import QueueBenchError, Unreachable
 from queuebench.message import Message
 from queuebench.printable import escape_record
 from queuebench.push import GivenUp, Pusher, Stopped
+from queuebench.slots import Slots
 from queuebench.telemetry import Telemetry
 
 SETTINGS = settings.load_or_exit("task")
@@ -44,7 +44,7 @@ pusher = Pusher(
 )
 broker = Broker(SETTINGS.redis_celery_url)
 # What is bounded is the shipments under way, however many come in one task.
-slots = ThreadPoolExecutor(SETTINGS.worker_slots, "slot")
+slots = Slots(SETTINGS.worker_slots)
 telemetry = Telemetry("worker", SETTINGS.monitor_url, slots=SETTINGS.worker_slots)
 
 
@@ -65,13 +65,12 @@ def push_data(
 @app.task(name="push_several", bind=True)
 def push_several(self: Task, shipments: list[Any], handed_over_at: float | None = None) -> None:
     """Ship several messages, each in a slot of its own; those that a stop interrupts go back alone."""
-    messages = [Message(*fields) for fields in shipments]
-    shipped = [slots.submit(ship, message, handed_over_at) for message in messages]
     left = []
-    for message, failure in zip(messages, [one.exception() for one in shipped], strict=True):
+    messages = [Message(*fields) for fields in shipments]
+    for message, failure in slots.each(lambda message: ship(message, handed_over_at), messages):
         if isinstance(failure, Reject):
             left.append(message)
-        elif failure is not None:
+        else:
             keep(dead_letters.of_message(message, f"{type(failure).__name__}: {failure}"))
     if not left:
         return

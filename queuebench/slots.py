@@ -1,0 +1,69 @@
+"""Threads that do the parts of tasks, at most so many at once however many parts a task has."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import Any
+
+
+class Slots:
+    """A number of threads, or of greenlets where gevent has patched them.
+
+    An executor's futures, each with a condition and a lock of its own, were a sixth of the worker's CPU;
+    here a task waits for all of its parts at once.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._parts: SimpleQueue[tuple[_Task, Any]] = SimpleQueue()
+        self._started = 0
+        self._starting = threading.Lock()
+
+    def each(self, act: Callable[[Any], object], parts: Sequence[Any]) -> Sequence[tuple[Any, Exception]]:
+        """Do `act` to every part, as slots become free; at their end, return those that failed, and how."""
+        if not parts:
+            return ()
+        self._start(len(parts))
+        task = _Task(act, len(parts))
+        for part in parts:
+            self._parts.put((task, part))
+        task.ended.acquire()
+        return task.failed
+
+    def _start(self, more: int) -> None:
+        if self._started < self._slots:
+            with self._starting:
+                for _ in range(min(more, self._slots - self._started)):
+                    self._started += 1
+                    threading.Thread(target=self._work, name="slot", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            task, part = self._parts.get()
+            task.do(part)
+
+
+class _Task:
+    """What one task has to do, and what became of it."""
+
+    __slots__ = ("_act", "_done", "_parts", "ended", "failed")
+
+    def __init__(self, act: Callable[[Any], object], parts: int) -> None:
+        self._act, self._parts = act, parts
+        self._done = itertools.count(1)  # counts atomically, unlike +=
+        self.failed: list[tuple[Any, Exception]] = []
+        self.ended = threading.Lock()
+        self.ended.acquire()
+
+    def do(self, part: Any) -> None:
+        """Do one part; the last one ends the task."""
+        try:
+            self._act(part)
+        except Exception as failure:
+            self.failed.append((part, failure))
+        finally:
+            if next(self._done) == self._parts:
+                self.ended.release()
