@@ -6,8 +6,11 @@ PY := $(VENV)/bin/python
 
 help:
 	@echo "make bench       both queues, side by side (MESSAGES= QUEUE= SUBSCRIBERS= WORKERS= SET='NAME=VALUE …')"
+	@echo "make million     a million 1-second POSTs (QUEUE=SQS: through the local SQS at latency 0)"
+	@echo "make benchmarks  every stage beside the plain way; writes docs/benchmarks.md (STAGES= REPEATS= SCALE=)"
 	@echo "make test        the tests"
 	@echo "make test-docker the tests of docker-compose; they need a Docker Engine and both Compose generations"
+	@echo "make faults      kills, stops and cuts parts of the running pipeline (SEED= FAULTS= QUEUE= KIND=)"
 	@echo "make lint        ruff and mypy"
 
 $(VENV)/.installed: requirements.txt
@@ -33,13 +36,30 @@ bench: $(VENV)/.installed
 	  $(call set_here,SUBSCRIBERS,--subscribers) $(call set_here,WORKERS,--workers) \
 	  $(call set_here,SQS,--sqs) $(foreach pair,$(SET),--set '$(pair)')
 
+# Two workers fill two cores; ten shipments a task save a third of the worker's CPU; a local SQS that answered
+# after 10 ms would be what is measured.
+million: $(VENV)/.installed
+	@$(PY) -m queuebench bench --messages 1000000 --queue REDIS --workers 2 --sqs '--latency 0' \
+	  --set WORKER_SLOTS=1200 --set SHIPMENTS_PER_TASK=10 \
+	  $(call set_here,MESSAGES,--messages) $(call set_here,QUEUE,--queue) \
+	  $(call set_here,SUBSCRIBERS,--subscribers) $(call set_here,WORKERS,--workers) \
+	  $(foreach pair,$(SET),--set '$(pair)')
+
+benchmarks: $(VENV)/.installed
+	@$(PY) -m benchmarks $(if $(call set_here,STAGES,x),$(STAGES)) --table docs/benchmarks.md \
+	  $(call set_here,REPEATS,--repeats) $(call set_here,SCALE,--scale)
+
 test: $(VENV)/.installed-dev
 	@$(PY) -m pytest -m "not docker"
 
 test-docker: $(VENV)/.installed-dev
 	@$(PY) -m pytest -m docker
 
+faults: $(VENV)/.installed-dev
+	@$(PY) -m tests.faults $(call set_here,SEED,--seed) $(call set_here,FAULTS,--faults) \
+	  $(call set_here,QUEUE,--queue) $(call set_here,KIND,--kind)
+
 lint: $(VENV)/.installed-dev
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
 
-.PHONY: help bench test test-docker lint
+.PHONY: help bench million benchmarks faults test test-docker lint

@@ -5,6 +5,7 @@ Any Celery code may call it too: `push_data.delay("+5511999990000", "hello")`.
 
 from __future__ import annotations
 
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,11 +13,13 @@ from typing import Any
 from celery import Celery, Task, signals
 from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
+from kombu.utils.json import dumps
 
 from queuebench import dead_letters, open_files, settings
 from queuebench.broker import Broker, celery_settings
 from queuebench.errors import QueueBenchError, Unreachable
 from queuebench.message import Message
+from queuebench.printable import escape_record
 from queuebench.push import GivenUp, Pusher, Stopped
 from queuebench.telemetry import Telemetry
 
@@ -62,8 +65,14 @@ def push_data(
 @app.task(name="push_several", bind=True)
 def push_several(self: Task, shipments: list[Any], handed_over_at: float | None = None) -> None:
     """Ship several messages, each in a slot of its own; those that a stop interrupts go back alone."""
-    shipped = [slots.submit(ship, Message(*fields), handed_over_at) for fields in shipments]
-    left = [fields for fields, done in zip(shipments, shipped, strict=True) if done.exception() is not None]
+    messages = [Message(*fields) for fields in shipments]
+    shipped = [slots.submit(ship, message, handed_over_at) for message in messages]
+    left = []
+    for message, failure in zip(messages, [one.exception() for one in shipped], strict=True):
+        if isinstance(failure, Reject):
+            left.append(message)
+        elif failure is not None:
+            keep(dead_letters.of_message(message, f"{type(failure).__name__}: {failure}"))
     if not left:
         return
     try:
@@ -107,6 +116,23 @@ def keep(letter: dead_letters.DeadLetter) -> None:
         except Unreachable as error:
             if pusher.stopping.wait(1.0):
                 raise Reject(str(error), requeue=True) from None
+
+
+@signals.task_failure.connect
+def _keep_failed(
+    sender: Any = None, task_id: str = "", exception: Any = None, args: Any = (), kwargs: Any = None, **_: Any
+) -> None:
+    """Keep a task that can't be run, as with arguments that are none of its own: Celery drops it."""
+    call = dumps({"task": sender.name, "args": args, "kwargs": kwargs}).encode()
+    keep(dead_letters.DeadLetter(f"{type(exception).__name__}: {exception}", call, "task", task_id))
+
+
+@signals.after_setup_logger.connect
+@signals.after_setup_task_logger.connect
+def _escape_logs(logger: logging.Logger, **_: Any) -> None:
+    """Let no message id, which Celery logs with a task, break out of its line."""
+    for handler in logger.handlers:
+        handler.addFilter(escape_record)
 
 
 @signals.worker_ready.connect

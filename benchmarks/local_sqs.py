@@ -21,8 +21,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
+
+from benchmarks.harness import cpu_seconds_of, rss_mib_of
 
 BODY = "x" * 100
 # FIFO groups of the backlogs
@@ -30,7 +31,6 @@ GROUPS = 10_000
 SMALL_BACKLOG = 1_000
 # requests in flight while a backlog is made
 PIPELINED = 50
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Server:
@@ -53,13 +53,11 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """Return the CPU time used so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return cpu_seconds_of(self.process.pid)
 
     def rss_mib(self) -> float:
         """Return the resident memory now."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+        return rss_mib_of(self.process.pid)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from typing import Any
 
 from redis import Redis
 
+from benchmarks.harness import cpu_seconds
 from queuebench.stack import ROOT, Service, Stack
 
 ALLOWED = 0.05
@@ -57,8 +58,8 @@ def main() -> int:
     print(f"\n\nCPU per message, medians of {options.rounds}\n")
     print(f"{'':12}{'measured':>12}{'not':>12}{'cost':>9}")
     worst = 0.0
-    for role, seconds in found[True].items():
-        with_it, without = statistics.median(seconds), statistics.median(found[False][role])
+    for role, spent in found[True].items():
+        with_it, without = statistics.median(spent), statistics.median(found[False][role])
         share = with_it / without - 1.0
         worst = max(worst, share)
         print(f"{role:12}{with_it * 1e6:>9,.2f} µs{without * 1e6:>9,.2f} µs{share:>+9.1%}")
@@ -170,13 +171,6 @@ def published(stack: Stack, measured: bool, messages: int) -> float:
     )
     after = os.times()
     return after.children_user + after.children_system - before.children_user - before.children_system
-
-
-def cpu_seconds(service: Service) -> float:
-    """Return what a process has used so far: proc_pid_stat(5)."""
-    assert service.process is not None
-    fields = Path(f"/proc/{service.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

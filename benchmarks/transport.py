@@ -24,11 +24,11 @@ from uuid import uuid4
 import redis
 from celery import Celery
 
+from benchmarks.harness import cpu_seconds_of
 from queuebench import transport
 
 ROOT = Path(__file__).parent.parent
 KINDS = ("kombu", "leased")
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def make_app(url: str, kind: str, pool: str, slots: int) -> Celery:
@@ -63,12 +63,6 @@ if "BENCHMARK_URL" in os.environ:
         os.environ["BENCHMARK_POOL"],
         int(os.environ["BENCHMARK_SLOTS"]),
     )
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the user and system time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def template(client: redis.Redis, url: str) -> tuple[bytes, bytes]:
@@ -122,10 +116,10 @@ def measure(
     try:
         publish(client, message, task_id, slots)  # the pool's threads and the connections are start-up
         drain(client)
-        cpu, clock = cpu_seconds(worker.pid), time.perf_counter()
+        cpu, clock = cpu_seconds_of(worker.pid), time.perf_counter()
         publish(client, message, task_id, tasks)
         drain(client)
-        return 1000 * (cpu_seconds(worker.pid) - cpu) / tasks, tasks / (time.perf_counter() - clock)
+        return 1000 * (cpu_seconds_of(worker.pid) - cpu) / tasks, tasks / (time.perf_counter() - clock)
     finally:
         worker.terminate()
         worker.wait()

@@ -14,14 +14,11 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
-
-import orjson
 
 from queuebench import settings as settings_module
 from queuebench.errors import SettingsError
 from queuebench.queues import QUEUES
-from queuebench.report import show
+from queuebench.report import main as report
 from queuebench.stack import ROOT, Stack
 
 DEFAULT_MESSAGES = "10000"
@@ -49,16 +46,19 @@ def main(argv: list[str]) -> int:
     settings_module.bursts(options.messages)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        summaries = [summary for queue in queues for summary in _runs(queue, options, settings)]
+        folders = [folder for queue in queues for folder in _runs(queue, options, settings)]
     except KeyboardInterrupt:
         print("bench: stopped; nothing is left running", file=sys.stderr)
         return 130
+    if not folders:
+        print("bench: no run came to its end", file=sys.stderr)
+        return 1
     print()
-    return show(summaries)
+    return report([str(folder) for folder in folders])
 
 
-def _runs(queue: str, options: argparse.Namespace, settings: Mapping[str, str]) -> Sequence[dict[str, Any]]:
-    """Run one queue in a stack of its own, and return the summaries of its runs."""
+def _runs(queue: str, options: argparse.Namespace, settings: Mapping[str, str]) -> Sequence[Path]:
+    """Run one queue in a stack of its own, and return the folders of its runs."""
     before = set(options.results.glob("*/summary.json"))
     scratch = ROOT / ".bench"
     scratch.mkdir(exist_ok=True)
@@ -76,6 +76,7 @@ def _runs(queue: str, options: argparse.Namespace, settings: Mapping[str, str]) 
             sqs_options=options.sqs.split(),
         )
         with stack:
+            print(f"{queue}: live at {stack.environment['MONITOR_URL']}", flush=True)
             publisher = stack.publish(options.messages, "--wait")
             try:
                 publisher.wait()
@@ -87,7 +88,7 @@ def _runs(queue: str, options: argparse.Namespace, settings: Mapping[str, str]) 
                     publisher.kill()
                 raise
     new = sorted(set(options.results.glob("*/summary.json")) - before)
-    return [orjson.loads(path.read_bytes()) for path in new]
+    return [path.parent for path in new]
 
 
 def _settings(pairs: Sequence[str]) -> dict[str, str]:

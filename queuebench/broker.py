@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+from kombu.connection import Connection
+
 from queuebench import dead_letters, transport
 from queuebench.dead_letters import DeadLetter
+from queuebench.errors import MessageError
 from queuebench.queues.base import Depth
 from queuebench.redis_client import connect, explained
 
@@ -16,6 +20,7 @@ class Broker:
     """The Redis at `REDIS_CELERY_URL`."""
 
     def __init__(self, url: str) -> None:
+        self._url = url
         self.client = connect(url)
 
     def check(self) -> None:
@@ -35,6 +40,52 @@ class Broker:
         """
         with explained(self.client):
             self.client.rpush(dead_letters.KEY, letter.encode())
+
+    def dead_letters(self, first: int = 0, last: int = -1) -> list[bytes]:
+        """Return the records of the dead letters from position `first` to `last`, oldest first.
+
+        Raises:
+            QueueError: the broker does not answer.
+        """
+        with explained(self.client):
+            records: Any = self.client.lrange(dead_letters.KEY, first, last)
+        return list(records)
+
+    def count_dead_letters(self) -> int:
+        """Count the dead letters.
+
+        Raises:
+            QueueError: the broker does not answer.
+        """
+        with explained(self.client):
+            count: Any = self.client.llen(dead_letters.KEY)
+        return int(count)
+
+    def forget_dead_letter(self, record: bytes) -> None:
+        """Remove one dead letter.
+
+        Raises:
+            QueueError: the broker does not answer.
+        """
+        with explained(self.client):
+            self.client.lrem(dead_letters.KEY, 1, record)  # type: ignore[arg-type]
+
+    def put_task(self, envelope: bytes) -> None:
+        """Put a task's envelope into its Celery queue, as if it had never been delivered.
+
+        Raises:
+            MessageError: it is no envelope.
+            QueueError: the broker does not answer.
+        """
+        try:
+            message = orjson.loads(envelope)
+            queue = message["properties"]["delivery_info"]["routing_key"]
+            message["headers"]["id"], message["body"]
+        except (orjson.JSONDecodeError, LookupError, TypeError) as error:
+            raise MessageError(f"no Celery task: {type(error).__name__}") from None
+        message.pop("deaths", None)
+        with explained(self.client), Connection(transport.url(self._url)) as connection:
+            connection.default_channel._put(queue, message)
 
     def backlog(self) -> Depth:
         """Count the tasks that wait and those that a worker has taken.

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from queuebench.errors import MessageError
 from queuebench.message import Message
 
 KEY = "dead_letters"
@@ -38,11 +39,18 @@ class DeadLetter:
 
     @classmethod
     def decode(cls, record: bytes) -> DeadLetter:
-        """Return the dead letter that `encode` wrote."""
-        data = orjson.loads(record)
-        coded = data.pop("body_base64", None)
-        body = base64.b64decode(coded) if coded is not None else data.pop("body").encode()
-        return cls(body=body, **data)
+        """Return the dead letter that `encode` wrote.
+
+        Raises:
+            MessageError: it did not write this.
+        """
+        try:
+            data = orjson.loads(record)
+            coded = data.pop("body_base64", None)
+            body = base64.b64decode(coded) if coded is not None else data.pop("body").encode()
+            return cls(body=body, **data)
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise MessageError("not a dead letter's record") from None
 
 
 def of_message(message: Message, reason: str) -> DeadLetter:

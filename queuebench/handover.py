@@ -13,6 +13,7 @@ import uuid
 from base64 import b64decode
 from binascii import b2a_base64
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -34,12 +35,12 @@ class Envelope:
         task_id, body, tag = "stamped-task-id", "stamped-task-body", "stamped-delivery-tag"
         made = _made_by_celery(task, args, task_id)
         self.queue: str = made["properties"]["delivery_info"]["routing_key"]
-        self._embed = orjson.dumps(orjson.loads(b64decode(made["body"]))[2])
+        self._embed = orjson.Fragment(orjson.dumps(orjson.loads(b64decode(made["body"]))[2]))
         made["body"], made["properties"]["delivery_tag"] = body, tag
         stamps = [task_id, body, tag]
         pieces = re.split("(" + "|".join(stamps) + ")", dumps(made).replace("%", "%%"))
         self._layout = "".join("%b" if piece in stamps else piece for piece in pieces).encode()
-        self._order = [stamps.index(piece) for piece in pieces if piece in stamps]
+        self._in_order = itemgetter(*[stamps.index(piece) for piece in pieces if piece in stamps])
         # A delivery tag tells two deliveries of one task id apart, so it is never used twice.
         self._tag = uuid.uuid4().hex.encode()
         self._stamped = 0
@@ -47,13 +48,13 @@ class Envelope:
     def stamp(self, task_id: str, args: Sequence[Any], kwargs: dict[str, Any]) -> bytes:
         """Return the envelope of one task."""
         self._stamped += 1
-        body = b"[%b,%b,%b]" % (orjson.dumps(args), orjson.dumps(kwargs), self._embed)
+        body = orjson.dumps((args, kwargs, self._embed))
         fields = (
             orjson.dumps(task_id)[1:-1],
             b2a_base64(body, newline=False),
             b"%b-%d" % (self._tag, self._stamped),
         )
-        return self._layout % tuple([fields[position] for position in self._order])
+        return self._layout % self._in_order(fields)  # type: ignore[no-any-return]
 
 
 def _made_by_celery(task: Any, args: Sequence[Any], task_id: str) -> dict[str, Any]:

@@ -33,13 +33,13 @@ from starlette.routing import Route
 from queuebench import dead_letters, metrics, prometheus, series, servers
 from queuebench import settings as settings_module
 from queuebench.broker import Broker
-from queuebench.errors import QueueError
+from queuebench.errors import MessageError, QueueError
 from queuebench.history import History
 from queuebench.queues import Depth, open_queue
 from queuebench.ranges import Ranges
 from queuebench.redis_client import connect, explained
 from queuebench.report import html, page_data, write_report
-from queuebench.run import GONE_SECONDS, Run
+from queuebench.run import GONE_SECONDS, RECORD_FORMAT, Run
 from queuebench.series import Series
 from queuebench.serve import serve
 from queuebench.settings import Settings
@@ -82,7 +82,12 @@ class Monitor:
                 continue
             with contextlib.suppress(orjson.JSONDecodeError):
                 run = Run(orjson.loads(path.read_bytes()))
-                if run.is_open:
+                if run.record.get("format") != RECORD_FORMAT:
+                    continue
+                if not run.is_open:
+                    # It was killed between the run's end and the last line of its summary.
+                    self._write_results(run, series.read(path.with_name("series.jsonl")))
+                else:
                     self._run, self._series = run, series.read(path.with_name("series.jsonl"))
                     # While everything was stopped, nothing could move.
                     run.record["moved_at"] = time.time()
@@ -247,16 +252,18 @@ class Monitor:
             run.record["tally"] |= self._tally(run.id, numbers=True)
         run.close(now, how)
         self._save()
-        summary = metrics.summarise(run.record)
-        folder = self._results / run.id
-        _write(folder / "summary.json", summary, indent=True)
+        self._write_results(run, self._series)
         self._run = None
+        print(f"monitor: run {run.id} is over: {how}", flush=True)
+
+    def _write_results(self, run: Run, points: Series) -> None:
+        summary, folder = metrics.summarise(run.record), self._results / run.id
+        _write(folder / "summary.json", summary, indent=True)
         # The figures are safe by now, and what shows them must not be able to stop the monitor.
         try:
-            write_report(folder / "report.html", page_data([(summary, self._series.points())]))
+            write_report(folder / "report.html", page_data([(summary, points.points())]))
         except Exception as error:
             print(f"monitor: no report of run {run.id}: {error!r}", file=sys.stderr, flush=True)
-        print(f"monitor: run {run.id} is over: {how}", flush=True)
 
     def _sample(self, run: Run) -> dict[str, Any]:
         depth, backlog = self._depth(), self._backlog()
@@ -311,7 +318,10 @@ class Monitor:
                 self._broker.client.lrange(dead_letters.KEY, first, length - 1) if length > first else []
             )
             for record in records:
-                letter = dead_letters.DeadLetter.decode(record)
+                try:
+                    letter = dead_letters.DeadLetter.decode(record)
+                except MessageError:
+                    continue
                 if letter.run == run.id and letter.number is not None and letter.number not in numbers:
                     numbers.add(letter.number)
                     count += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 import re
@@ -26,6 +27,7 @@ FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
 CONNECT_TIMEOUT_SECONDS = 5.0
 SAY_EVERY_SECONDS = 5.0
+LONGEST_KEY = 2000
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +153,7 @@ class LeanAdapter(HTTPAdapter):
         assert request.url is not None
         self.cert_verify(pool, request.url, verify, cert)  # type: ignore[no-untyped-call]
         path, common = request.path_url, {**request.headers}
-        limits = Timeout(*timeout)
+        limits = Timeout(connect=timeout[0], read=timeout[1])
 
         def send(body: bytes, headers: dict[str, str]) -> int:
             try:
@@ -180,9 +182,10 @@ def pause_seconds(posts: int, chance: float | None = None) -> float:
 
 
 def idempotency_key(message_id: str) -> str:
-    """Return the id as a header can carry it."""
-    return (
-        message_id
-        if _HEADER_SAFE.fullmatch(message_id)
-        else quote(message_id, safe="", errors="surrogatepass")[:2000]
-    )
+    """Return the id as a header can carry it; two ids never share a key."""
+    if _HEADER_SAFE.fullmatch(message_id):
+        return message_id
+    quoted = quote(message_id, safe="", errors="surrogatepass")
+    if len(quoted) <= LONGEST_KEY:
+        return quoted
+    return "%sha256-" + hashlib.sha256(message_id.encode("utf-8", "surrogatepass")).hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,27 +14,23 @@ from queuebench.errors import QueueError, Unreachable
 from queuebench.settings import without_password
 
 SOCKET_TIMEOUT_SECONDS = 10.0
+# Each lane holds one of its own; redis-py's limit of 100 would fail those above it for ever.
+MOST_CONNECTIONS = 10_000
 
-# Lua's stack takes about 8,000 values: RPUSH them by the thousand.
-_PUSH_ONCE = """
-local seen = redis.call('GET', KEYS[2])
-if seen and tonumber(seen) >= tonumber(ARGV[1]) then return -1 end
-for first = 3, #ARGV, 1000 do
-  redis.call(ARGV[2], KEYS[1], unpack(ARGV, first, math.min(first + 999, #ARGV)))
-end
-redis.call('SET', KEYS[2], ARGV[1], 'EX', 86400)
-return redis.call('LLEN', KEYS[1])
-"""
+# One command of a megabyte costs ten times as much to pack as its bytes in small ones: it outgrows malloc's
+# arena, and each page is new.
+COMMAND_BYTES = 65_536
+MARKER_SECONDS = 86_400
 
 
-def connect(url: str, connections: int = 64) -> Redis:
+def connect(url: str) -> Redis:
     """Return a client whose calls are sent once; it connects when it is used."""
     return Redis.from_url(
         url,
         retry=Retry(NoBackoff(), 0),
         socket_timeout=SOCKET_TIMEOUT_SECONDS,
         socket_connect_timeout=5.0,
-        max_connections=connections,
+        max_connections=MOST_CONNECTIONS,
     )
 
 
@@ -72,16 +68,18 @@ class PushOnce:
     """`LPUSH` or `RPUSH` of many values, exactly once however often a batch is repeated.
 
     A marker of the last batch is written in the same transaction; a batch whose number is not
-    above it is dropped. So a send whose reply never came can be repeated without a duplicate.
+    above it is dropped. So a send whose reply never came can be repeated without a duplicate. The
+    marker is watched from before the send, so that a transaction that was only delayed is void once
+    its repetition has gone through. Used by one thread at a time.
     """
 
     def __init__(self, client: Redis, key: str, command: str, marker: str) -> None:
         self._client, self._key, self._command, self._marker = client, key, command, marker
-        self._script = client.register_script(_PUSH_ONCE)
-        self._last = 0
+        self._connection: Any = None
+        self._last = self._marked = 0
 
-    def push(self, values: list[bytes], batch: int) -> int:
-        """Push and return the list's length, or -1 where the batch was there already.
+    def push(self, values: Sequence[bytes], batch: int) -> bool:
+        """Push and return whether that was needed: False where the batch was there already.
 
         Raises:
             Unreachable: it may or may not have been pushed; call again with the same batch.
@@ -91,10 +89,72 @@ class PushOnce:
             raise ValueError(f"batch {batch} comes after {self._last}: it would be dropped")
         repeated, self._last = batch == self._last, batch
         with explained(self._client):
-            length: int = self._script(keys=[self._key, self._marker], args=[batch, self._command, *values])
-        if length < 0 and not repeated:
+            try:
+                while True:
+                    self._watch()
+                    if batch <= self._marked:
+                        break
+                    if self._transact(values, batch):
+                        return True
+                    self._drop()
+            except BaseException:
+                self._drop()
+                raise
+        if not repeated:
             raise QueueError(f"{address(self._client)} dropped a batch that was never sent: {self._marker}")
-        return length
+        return False
+
+    def _watch(self) -> None:
+        """Have a connection that watches the marker, and know what the marker says."""
+        if self._connection is not None and _is_usable(self._connection):
+            return
+        self._drop()
+        self._connection = self._client.connection_pool.get_connection()
+        seen = self._ask(("WATCH", self._marker), ("GET", self._marker))[1]
+        self._marked = int(seen or 0)
+
+    def _transact(self, values: Sequence[bytes], batch: int) -> bool:
+        size = max(1, COMMAND_BYTES * len(values) // (sum(map(len, values)) + 1))
+        chunks = [
+            (self._command, self._key, *values[first : first + size]) for first in range(0, len(values), size)
+        ]
+        mark = ("SET", self._marker, batch, "EX", MARKER_SECONDS)
+        done = self._ask(("MULTI",), *chunks, mark, ("EXEC",), ("WATCH", self._marker))[-2]
+        if done is None:
+            return False
+        if refused := next((reply for reply in done if isinstance(reply, exceptions.ResponseError)), None):
+            raise refused
+        self._marked = batch
+        return True
+
+    def _ask(self, *commands: tuple[Any, ...]) -> list[Any]:
+        """Send commands in one go and return their replies, or raise the first that is an error."""
+        connection = self._connection
+        connection.send_packed_command(connection.pack_commands(commands))
+        replies: list[Any] = []
+        refused: exceptions.ResponseError | None = None
+        for _ in commands:
+            try:
+                replies.append(connection.read_response())
+            except exceptions.ResponseError as error:
+                refused = refused or error
+        if refused is not None:
+            raise refused
+        return replies
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()
+            self._client.connection_pool.release(connection)
+
+
+def _is_usable(connection: Any) -> bool:
+    """Tell whether an idle connection is still up, as redis-py's pool does before it hands one out."""
+    try:
+        return not connection.can_read()
+    except (exceptions.ConnectionError, exceptions.TimeoutError, OSError):
+        return False
 
 
 def _first_line(error: Exception) -> str:

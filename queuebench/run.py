@@ -12,6 +12,7 @@ from queuebench.ranges import Ranges
 
 GONE_SECONDS = 10.0  # a process that did not report for so long is taken for dead
 EMPTY_SECONDS = 10.0  # nothing moves and nothing is left: the rest is lost
+RECORD_FORMAT = 2  # grows when a record of before can no longer be gone on with
 STUCK_SECONDS = 300.0  # nothing moves: not finished
 
 
@@ -48,6 +49,7 @@ class Run:
         """
         return cls(
             {
+                "format": RECORD_FORMAT,
                 "run_id": run_id,
                 "queue": queue,
                 "label": label,

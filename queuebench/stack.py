@@ -109,6 +109,10 @@ class Service:
             self.kill()
             return -signal.SIGKILL
 
+    def exit_code(self) -> int | None:
+        """Return how it ended, or None while it runs."""
+        return None if self.process is None else self.process.poll()
+
     def output(self) -> str:
         """Return what it has printed since it was last started."""
         with self._log.open("rb") as log:
@@ -184,8 +188,9 @@ class Stack:
         results: Path | None = None,
         sqs_options: Sequence[str] = (),
         appendfsync: str = "everysec",
+        app: str = "task",
     ) -> None:
-        self.folder, self.queue = folder, queue
+        self.folder, self.queue, self._app = folder, queue, app
         self.results = results or folder / "results"
         self._pool, self._counts = pool, (subscribers, workers)
         self._appendfsync, self._sqs_options = appendfsync, list(sqs_options)
@@ -263,7 +268,7 @@ class Stack:
 
     def add_worker(self, number: int) -> Service:
         """Add a Celery worker."""
-        argv = [sys.executable, "-m", "celery", "-A", "task", "worker", "-P", self._pool, "-l", "WARNING"]
+        argv = [sys.executable, "-m", "celery", "-A", self._app, "worker", "-P", self._pool, "-l", "WARNING"]
         argv += ["-n", f"worker-{number}-{self.ports['broker']}@%h"]
         return self._add(f"worker-{number}", argv, r"worker: ready")
 
@@ -278,9 +283,13 @@ class Stack:
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )
 
+    def environment_of(self, name: str) -> Mapping[str, str]:
+        """Return the environment that a service runs with."""
+        return self.environment
+
     def close(self) -> None:
-        """Stop everything, in the order in which messages flow."""
-        for roles in (("subscriber", "worker"), ("monitor", "endpoint"), ("",)):
+        """Stop everything, in the order in which messages and then figures flow."""
+        for roles in (("subscriber", "worker"), ("endpoint",), ("monitor",), ("",)):
             leaving = [service for name, service in self.services.items() if name.startswith(roles)]
             for service in leaving:
                 service.signal(signal.SIGTERM)
@@ -288,7 +297,7 @@ class Stack:
                 service.stop()
 
     def _add(self, name: str, argv: Sequence[str], ready: str | Callable[[], bool]) -> Service:
-        service = Service(name, argv, self.environment, self.folder / "logs" / f"{name}.log", ready)
+        service = Service(name, argv, self.environment_of(name), self.folder / "logs" / f"{name}.log", ready)
         self.services[name] = service
         return service
 

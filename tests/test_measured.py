@@ -169,3 +169,20 @@ def test_a_queue_that_ran_out_of_memory_makes_the_run_invalid_though_nothing_is_
     assert summary["counts"]["delivered"] == 1000
     assert summary["counts"]["lost"] == 0
     assert "ran out of memory" in summary["reasons"][0]
+
+
+def test_a_monitor_that_is_killed_goes_on_with_the_run_and_its_figures(tmp_path: Path) -> None:
+    with Stack(tmp_path, "REDIS", settings={"PUSH_SECONDS": "0.5", "WORKER_SLOTS": "50"}) as stack:
+        publisher = stack.publish("600", "--wait")
+        monitor = stack.services["monitor"]
+        give_up_at = time.monotonic() + 30
+        while sum(1 for path in stack.results.glob("*/series.jsonl") for _ in path.open()) < 3:
+            assert time.monotonic() < give_up_at
+            time.sleep(0.05)
+        monitor.kill()
+        monitor.start()
+        assert publisher.wait(timeout=RUN_SECONDS) == 0
+    summary = only_summary(stack)
+    assert summary["counts"]["delivered"] == 600
+    assert summary["latency_ms"]["push"]["count"] == 600
+    assert summary["valid"]

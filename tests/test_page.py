@@ -21,6 +21,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from queuebench.metrics import summarise
 from queuebench.report import main as report
+from queuebench.run import RECORD_FORMAT
 from queuebench.stack import ROOT, Service, Stack, clean_environment, free_port
 from tests.records import START, shipped
 
@@ -310,3 +311,20 @@ def test_bad_usage_of_report_is_one_clear_line(results: Path, arguments: list[st
     assert ended.returncode == 2
     assert complaint in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_run_whose_monitor_was_killed_before_its_summary_was_written_gets_it_at_the_next_start(
+    tmp_path: Path,
+) -> None:
+    record = shipped(100) | {"format": RECORD_FORMAT, "moved_at": START}
+    folder = tmp_path / "results" / record["run_id"]
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_bytes(orjson.dumps(record))
+    argv = [sys.executable, "-m", "queuebench", "monitor", "--port", str(free_port())]
+    argv += ["--results", str(folder.parent)]
+    service = Service("monitor", argv, clean_environment(), tmp_path / "log", r"listens on http")
+    service.start()
+    service.stop()
+    summary = orjson.loads((folder / "summary.json").read_bytes())
+    assert summary["counts"]["delivered"] == 100
+    assert (folder / "report.html").exists()

@@ -8,11 +8,15 @@ import uuid
 from typing import Any
 
 import pytest
+import requests
 from redis import Redis
 
 from queuebench.errors import QueueError, SettingsError, Unreachable
 from queuebench.queues import Queue, open_queue
 from queuebench.queues.sqs import Sqs
+from queuebench.redis_client import PushOnce, connect
+from queuebench.settings import load
+from queuebench.stack import Stack
 from tests.conftest import Opener
 
 UNICODE = ["plain", "Olá, você", "日本語", "emoji 🚀🧵", '"quotes" \\ and \n', "עברית", "\u2028", "é" * 1000]
@@ -155,6 +159,33 @@ def test_a_repeated_batch_is_published_once_where_the_queue_can_tell(open_fresh:
     assert len(drain(queue, 3 if exact else 7)) == (3 if exact else 7)
 
 
+def test_a_send_that_was_only_delayed_is_void_once_its_repetition_went_through(
+    redis: Redis, redis_url: str
+) -> None:
+    push = PushOnce(connect(redis_url), "list", "RPUSH", "marker")
+    assert push.push([b"1"], 1)
+    # The next batch leaves on this connection, and arrives after its repetition on another one.
+    delayed = PushOnce(connect(redis_url), "list", "RPUSH", "marker")
+    delayed._connection, push._connection = push._connection, None
+    assert push.push([b"2"], 2)
+    assert not delayed._transact([b"2"], 2)
+    assert redis.lrange("list", 0, -1) == [b"1", b"2"]
+
+
+def test_a_push_survives_that_its_idle_connection_was_closed(redis: Redis, redis_url: str) -> None:
+    push = PushOnce(connect(redis_url), "list", "RPUSH", "marker")
+    push.push([b"1"], 1)
+    redis.client_kill_filter(_type="normal", skipme=True)
+    assert push.push([b"2"], 2)
+    assert redis.lrange("list", 0, -1) == [b"1", b"2"]
+
+
+def test_many_large_values_keep_their_order(redis: Redis, redis_url: str) -> None:
+    values = [b"%d" % number * 5_000 for number in range(100, 300)]
+    assert PushOnce(connect(redis_url), "list", "RPUSH", "marker").push(values, 1)
+    assert redis.lrange("list", 0, -1) == values
+
+
 def test_a_list_of_another_type_is_explained(redis: Redis, redis_url: str) -> None:
     name = uuid.uuid4().hex
     redis.set(name, "a string")
@@ -221,3 +252,26 @@ def test_messages_are_spread_over_several_sqs_queues(sqs: Any, servers: Any) -> 
     assert len(drain(queue, 60)) == 60
     assert queue.requests()["SendMessageBatch"] == 6
     queue.close()
+
+
+def test_an_sqs_that_throttles_from_the_start_can_be_tried_again(servers: Stack) -> None:
+    faults = f"{servers.environment['AWS_ENDPOINT_URL_SQS']}/faults"
+    queue = open_queue("SQS", load(servers.environment | {"QUEUE_NAME": "throttled"}).options())
+    requests.put(faults, json={"throttling": 1.0}, timeout=5).raise_for_status()
+    try:
+        for attempt in (queue.check, queue.depth):
+            with pytest.raises(Unreachable):
+                attempt()
+    finally:
+        requests.put(faults, json={"throttling": 0.0}, timeout=5).raise_for_status()
+    queue.check()
+    assert queue.depth() == (0, 0)
+    queue.close()
+
+
+def test_as_many_lanes_as_there_are_threads_push_through_one_client(redis: Redis, redis_url: str) -> None:
+    client = connect(redis_url)
+    lanes = [PushOnce(client, "list", "RPUSH", f"marker-{lane}") for lane in range(150)]
+    assert all(lane.push([b"value"], 1) for lane in lanes)
+    assert redis.llen("list") == 150
+    client.close()

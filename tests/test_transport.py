@@ -391,7 +391,7 @@ def test_what_is_no_message_is_a_dead_letter_and_stops_nothing(broker, leased, j
 
 
 def test_a_reply_that_never_came_loses_nothing(broker, leased):
-    line = Line(broker)
+    line = Line(broker.port)
     connection = leased(line.url)
     subscriber = Subscriber(connection, prefetch=10)
     assert subscriber.rest() == []
@@ -409,7 +409,7 @@ def test_a_reply_that_never_came_loses_nothing(broker, leased):
 
 def test_tasks_that_outlive_their_connection_are_acknowledged_all_the_same(broker, leased):
     publish(broker, *range(3))
-    line = Line(broker)
+    line = Line(broker.port)
     connection = leased(line.url, lease_seconds=5)
     subscriber = Subscriber(connection, prefetch=2)
     subscriber.drain(2)

@@ -135,8 +135,8 @@ class Worker:
 class Line:
     """A proxy in front of a server that can cut a connection in the middle of a reply."""
 
-    def __init__(self, server: Server) -> None:
-        self.server = server
+    def __init__(self, port: int) -> None:
+        self.port = port
         self.cut_at: bytes | None = None
         self.cuts = 0
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -147,7 +147,7 @@ class Line:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self.listener.accept()
-                upstream = socket.create_connection(("127.0.0.1", self.server.port))
+                upstream = socket.create_connection(("127.0.0.1", self.port))
                 for ends in ((client, upstream, False), (upstream, client, True)):
                     threading.Thread(target=self._pump, args=ends, daemon=True).start()
 

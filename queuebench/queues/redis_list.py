@@ -98,7 +98,7 @@ class RedisList(Queue):
             raise QueueError(f"the key {self.name!r} (CHANNEL_NAME) holds a {kind.decode()}, not a list")
 
     def publish(self, bodies: Sequence[bytes], lane: int, batch: int) -> Sequence[int]:
-        self._pushers[lane].push(list(bodies), batch)
+        self._pushers[lane].push(bodies, batch)
         return ()
 
     def receive(self, lane: int, wait_seconds: float) -> Batch | None:

@@ -71,14 +71,14 @@ class Sqs(Queue):
         self._region, self._endpoint_url, self._local = aws_region, aws_endpoint_url_sqs, local_sqs
         self._create = aws_create_queues or local_sqs
         self._id = uuid.uuid4().hex
-        self._lock = threading.Lock()
+        self._lock, self._checking = threading.Lock(), threading.Lock()
         self._urls: list[str] = []
         self._visibility_seconds = 30.0
         self._requests: Counter[str] = Counter()
         self._made: SQSClient | None = None
 
     def check(self) -> None:
-        with self._lock:
+        with self._checking:
             if self._urls:
                 return
             urls = []
@@ -143,6 +143,7 @@ class Sqs(Queue):
             handles = [handles[int(bad["Id"])] for bad in answer.get("Failed", []) if not bad["SenderFault"]]
             if not handles:
                 return
+        raise Unreachable(f"SQS fails to delete {len(handles)} messages of a batch")
 
     def depth(self) -> Depth:
         waiting = in_flight = 0
