@@ -50,8 +50,9 @@ class Publication:
         worst = 0
         try:
             for burst, messages in enumerate(self._bursts):
-                worst = max(worst, self._burst(burst, messages, burst + 1 == len(self._bursts)))
-                if self._stopped:
+                last = burst + 1 == len(self._bursts)
+                worst = max(worst, self._burst(burst, messages, last))
+                if self._stopped and not last:
                     return 130
         finally:
             self._queue.close()
@@ -90,10 +91,11 @@ class Publication:
             flush=True,
         )
         verdict = 1 if outcome.failure else 0
-        if self._monitor is None:
-            return verdict
-        self._leave(run, burst)
-        if self._stopped or not (self._wait or not last):
+        if self._monitor is not None:
+            self._leave(run, burst)
+        if self._stopped:
+            return 130
+        if self._monitor is None or (last and not self._wait):
             return verdict
         return max(verdict, self._follow(run, last))
 

@@ -29,6 +29,8 @@ PERSON = 12345  # somebody who is not root and in no image
 SECRET = "sentinel-4f1d-of-a-secret-key"
 WAIT_SECONDS = 300.0
 
+# An endpoint so slow is not late on a busy machine, which would make the run invalid.
+LIGHT = "MESSAGES=300\nWORKER_SLOTS=100\nPUSH_SECONDS=3\n"
 # Some 20 seconds of work: long enough to do something to it.
 BURST = 3000
 LOAD = f"MESSAGES={BURST}\nWORKER_SLOTS=150\n"
@@ -100,10 +102,9 @@ class Project:
         filters = [option for label in labels for option in ("--filter", f"label={label}")]
         return docker("ps", "--quiet", "--no-trunc", *([] if running else ["--all"]), *filters).split()
 
-    def wait_for_publisher(self) -> int:
-        """Wait until the publisher has ended and return its exit code."""
-        [publisher] = self.containers("publisher", running=False)
-        return int(docker("wait", publisher).strip())
+    def wait_for_publisher(self) -> None:
+        """Wait until the publisher has ended."""
+        docker("wait", *self.containers("publisher", running=False))
 
     def delivered(self) -> int:
         """Return how many have arrived, as the newest line of the time series has it."""
@@ -227,7 +228,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         project.write_env(f"AWS_ACCESS_KEY_ID=AKIA{SECRET}\nAWS_SECRET_ACCESS_KEY={SECRET}\n")
         subprocess.run(["chown", "-R", f"{PERSON}:{PERSON}", str(project.folder)], check=True)
         project.compose("up", "--detach", "--quiet-pull")
-        assert project.wait_for_publisher() == 0
+        project.wait_for_publisher()
         yield project
     finally:
         project.remove()
@@ -236,10 +237,12 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 def test_up_in_a_fresh_clone_ships_everything(clone: Cloner) -> None:
     project = clone()
     assert not (project.folder / ".env").exists()
-    output = project.compose("up", "--exit-code-from", "publisher")
-    all_shipped(project.summary(), 10_000)
-    assert project.summary()["queue"] == "REDIS"
-    assert "lost 0" in output
+    with project.popen("up", "--exit-code-from", "publisher") as running:
+        running.communicate(timeout=WAIT_SECONDS)
+    summary = project.summary()
+    all_shipped(summary, 10_000)
+    assert summary["queue"] == "REDIS"
+    assert running.returncode == (0 if summary["valid"] else 1), summary["reasons"]
 
 
 def test_copying_env_example_changes_nothing(clone: Cloner) -> None:
@@ -248,26 +251,27 @@ def test_copying_env_example_changes_nothing(clone: Cloner) -> None:
     shutil.copy(project.folder / ".env.example", project.folder / ".env")
     # MONITOR_PORT and FLOWER_PORT of the shell go before those of .env.
     assert {role: project.settings(role) for role in before} == before
-    project.compose("up", "--exit-code-from", "publisher")
+    project.compose("up", "--exit-code-from", "publisher", exit_code=None)
     all_shipped(project.summary(), 10_000)
 
 
 def test_queue_sqs_in_env_is_the_only_edit(clone: Cloner) -> None:
     project = clone()
     project.write_env("QUEUE=SQS\n")
-    project.compose("up", "--exit-code-from", "publisher")
+    project.compose("up", "--exit-code-from", "publisher", exit_code=None)
     summary = project.summary()
     all_shipped(summary, 10_000)
     assert (summary["queue"], summary["local"]) == ("SQS", True)
 
 
 @pytest.mark.parametrize("queue", ["REDIS", "SQS"])
-def test_compose_1_ships_everything_and_exits_with_the_verdict(clone: Cloner, queue: str) -> None:
-    project = clone(COMPOSE_1)
-    project.write_env(f"QUEUE={queue}\nMESSAGES=3000\n")
+@pytest.mark.parametrize("compose", [COMPOSE_1, COMPOSE_2], ids=["compose-1", "compose-2"])
+def test_up_exits_with_the_publishers_verdict(clone: Cloner, compose: Sequence[str], queue: str) -> None:
+    project = clone(compose)
+    project.write_env(f"QUEUE={queue}\n{LIGHT}")
     project.compose("up", "--exit-code-from", "publisher")
     summary = project.summary()
-    all_shipped(summary, 3000)
+    all_shipped(summary, 300)
     assert summary["queue"] == queue
 
 
@@ -283,10 +287,10 @@ def test_urls_set_to_nothing_mean_aws_and_a_simulated_post(clone: Cloner, compos
 
 def test_every_role_scales(clone: Cloner) -> None:
     project = clone()
-    project.write_env("MESSAGES=3000\n")
+    project.write_env(LIGHT)
     scales = ("--scale", "subscriber=3", "--scale", "worker=2", "--scale", "publisher=2")
     project.compose("up", "--exit-code-from", "publisher", *scales)
-    all_shipped(project.summary(), 6000)
+    all_shipped(project.summary(), 600)
     started = {role: len(project.containers(role, running=False)) for role in ("subscriber", "worker")}
     assert started == {"subscriber": 3, "worker": 2}
 
@@ -339,10 +343,10 @@ def test_restart_under_load_loses_nothing(clone: Cloner) -> None:
 def test_scaling_up_and_down_under_load_loses_nothing_and_does_not_flood_again(clone: Cloner) -> None:
     project = under_load(clone)
     for subscribers, workers in ((3, 2), (1, 1)):
+        assert project.delivered() < BURST
         for role, number in (("subscriber", subscribers), ("worker", workers)):
             project.compose("up", "--detach", "--no-deps", "--scale", f"{role}={number}", role)
             assert len(project.containers(role)) == number
-    assert project.delivered() < BURST
     all_shipped(project.wait_for_summary(), BURST)
 
 
@@ -453,8 +457,7 @@ def test_flower_answers_under_its_profile(shipped: Project) -> None:
 
 
 def test_another_flood_ships_through_the_running_stack(shipped: Project) -> None:
-    output = shipped.compose("run", "--rm", "publisher", "500", "--wait")
-    assert "lost 0" in output
+    shipped.compose("run", "--rm", "publisher", "500", "--wait", exit_code=None)
     newest = max(shipped.results.glob("*/summary.json"), key=lambda path: path.stat().st_mtime)
     all_shipped(json.loads(newest.read_text()), 500)
     # What the person may delete, the person does.
@@ -465,9 +468,11 @@ def test_another_flood_ships_through_the_running_stack(shipped: Project) -> None
 
 def test_the_report_compares_runs_in_the_monitors_container(shipped: Project) -> None:
     [run, *_] = (path.parent.name for path in shipped.results.glob("*/summary.json"))
-    output = shipped.compose("run", "--rm", "monitor", "report", run, exit_code=None)
+    page = shipped.results / run / "comparison.html"
+    output = shipped.compose(
+        "run", "--rm", "monitor", "report", run, "--output", f"results/{run}/{page.name}", exit_code=None
+    )
     assert run in output
-    [page] = shipped.results.glob("*/*.html")
     assert page.stat().st_uid == PERSON
 
 
