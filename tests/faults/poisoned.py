@@ -5,15 +5,16 @@ import signal
 
 import task
 from queuebench.message import Message
+from queuebench.shipping import Shipping
 
 app = task.app
-_ship = task.ship
+_ship = Shipping.ship
 
 
-def _ship_or_die(message: Message, handed_over_at: float | None) -> None:
+def _ship_or_die(self: Shipping, message: Message, handed_over_at: float | None) -> None:
     if message.text == "poison":
         os.kill(os.getpid(), signal.SIGKILL)
-    _ship(message, handed_over_at)
+    _ship(self, message, handed_over_at)
 
 
-task.ship = _ship_or_die
+Shipping.ship = _ship_or_die  # type: ignore[method-assign]
