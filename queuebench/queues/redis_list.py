@@ -68,7 +68,7 @@ class RedisList(Queue):
 
     batch_size = 1000
     sends = 2  # one builds a batch while the server works on the other's
-    receivers = 2
+    receivers = 3  # one works while the others wait for the queue and for the broker
     wait_seconds = 2.0
 
     def __init__(
