@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from celery import signals
@@ -19,6 +18,7 @@ from queuebench.message import Message
 from queuebench.printable import escape_record
 from queuebench.push import GivenUp, Pusher, Stopped
 from queuebench.settings import Settings
+from queuebench.slots import Slots
 from queuebench.telemetry import Telemetry
 
 
@@ -36,7 +36,7 @@ class Shipping:
         )
         self._broker = Broker(settings.redis_celery_url)
         # What is bounded is the shipments under way, however many come in one task.
-        self._slots = ThreadPoolExecutor(settings.worker_slots, "slot")
+        self._slots = Slots(settings.worker_slots)
         self._telemetry = Telemetry("worker", settings.monitor_url, slots=settings.worker_slots)
 
     def ship(self, message: Message, handed_over_at: float | None) -> None:
@@ -70,12 +70,13 @@ class Shipping:
 
     def ship_several(self, messages: Sequence[Message], handed_over_at: float | None) -> list[Message]:
         """Ship each message in a slot of its own, and return those that a stop has cut short."""
-        shipped = [self._slots.submit(self.ship, message, handed_over_at) for message in messages]
         left = []
-        for message, failure in zip(messages, [one.exception() for one in shipped], strict=True):
+        for message, failure in self._slots.each(
+            lambda message: self.ship(message, handed_over_at), messages
+        ):
             if isinstance(failure, Reject):
                 left.append(message)
-            elif failure is not None:
+            else:
                 self._keep(dead_letters.of_message(message, f"{type(failure).__name__}: {failure}"))
         return left
 
