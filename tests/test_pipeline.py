@@ -65,7 +65,7 @@ def eventually(what: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 def assert_verdict(stack: Stack, code: int) -> None:
-    """Hold an exit code to the runs' verdicts; that a busy machine's endpoint answers late is no flaw here."""
+    """Hold an exit code to the runs' verdicts; that a busy machine's endpoint answers late is no flaw."""
     found = summaries(stack)
     assert found
     reasons = [reason for summary in found for reason in summary["reasons"]]
