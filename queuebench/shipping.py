@@ -140,3 +140,9 @@ def _escape_logs(logger: logging.Logger, **_: Any) -> None:
     """Let no message id, which Celery logs with a task, break out of its line."""
     for handler in logger.handlers:
         handler.addFilter(escape_record)
+        handler.addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Tell whether a record says more than that a stopping worker gives a task back."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], Reject)

@@ -19,6 +19,8 @@ from queuebench import settings as settings_module
 from queuebench.broker import CELERY_QUEUE
 from queuebench.errors import Unreachable
 from queuebench.queues import open_queue
+from queuebench.queues.redis_list import RedisList
+from queuebench.queues.sqs import Sqs
 from queuebench.ranges import Ranges
 from queuebench.stack import Service, Stack
 from tests.transport_fixtures import Line
@@ -34,7 +36,8 @@ PACE = "0.002"  # a publisher that is busy for some seconds
 RUN_SECONDS = 300.0
 REST_SECONDS = 120.0
 
-LANES = {"REDIS": 2 * 1000, "SQS": 8 * 10}  # what one subscriber has in flight: a batch in each lane
+# What one subscriber has in flight at most: a batch in each lane; on SQS there are SQS_THREADS lanes.
+LANES = {"REDIS": RedisList.receivers * RedisList.batch_size, "SQS": 8 * Sqs.batch_size}
 
 
 class LinedStack(Stack):
