@@ -7,10 +7,12 @@ Nothing needs to be installed or running: the servers are started here and gone 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -80,7 +82,7 @@ def _runs(queue: str, options: argparse.Namespace, settings: Mapping[str, str]) 
             print(f"{queue}: live at {stack.environment['MONITOR_URL']}", flush=True)
             publisher = stack.publish(options.messages, "--wait")
             try:
-                publisher.wait()
+                _wait(publisher)
             except KeyboardInterrupt:
                 publisher.terminate()
                 try:
@@ -110,8 +112,22 @@ def _processes(text: str) -> int:
     return int(text)
 
 
+def _wait(publisher: subprocess.Popen[bytes]) -> None:
+    """Wait for the publisher's end, or until a stop is asked for."""
+    while publisher.poll() is None:
+        if _stopped.is_set():
+            raise KeyboardInterrupt
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            publisher.wait(timeout=0.2)
+
+
+# Python drops what a signal handler raises where it interrupts a destructor or a lock's release.
+_stopped = threading.Event()
+
+
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     # An impatient second one must not cut short the stopping of what was started.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    _stopped.set()
     raise KeyboardInterrupt
