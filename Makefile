@@ -40,7 +40,7 @@ bench: $(VENV)/.installed
 # after 10 ms would be what is measured.
 million: $(VENV)/.installed
 	@$(PY) -m queuebench bench --messages 1000000 --queue REDIS --workers 2 --sqs '--latency 0' \
-	  --set WORKER_SLOTS=1200 --set SHIPMENTS_PER_TASK=10 \
+	  --set WORKER_SLOTS=1000 --set SHIPMENTS_PER_TASK=10 \
 	  $(call set_here,MESSAGES,--messages) $(call set_here,QUEUE,--queue) \
 	  $(call set_here,SUBSCRIBERS,--subscribers) $(call set_here,WORKERS,--workers) \
 	  $(foreach pair,$(SET),--set '$(pair)')
