@@ -24,7 +24,7 @@ from queuebench.report import main as report
 from queuebench.stack import ROOT, Stack
 
 DEFAULT_MESSAGES = "10000"
-# All slots begin at once: on a small machine, which the endpoint shares, more than so many make it answer late.
+# All slots begin at once: more than so many make an endpoint that shares a small machine answer late.
 DEFAULT_SLOTS = "500"
 
 
