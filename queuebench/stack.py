@@ -267,26 +267,8 @@ class Stack:
         )
 
     def add_worker(self, number: int) -> Service:
-        """Add a Celery worker.
-
-        The endpoint and the servers stand for other people's machines, so that workers, who would take
-        every core there is, leave them what they need.
-        """
-        argv = [
-            "nice",
-            "-n",
-            "5",
-            sys.executable,
-            "-m",
-            "celery",
-            "-A",
-            self._app,
-            "worker",
-            "-P",
-            self._pool,
-            "-l",
-            "WARNING",
-        ]
+        """Add a Celery worker."""
+        argv = [sys.executable, "-m", "celery", "-A", self._app, "worker", "-P", self._pool, "-l", "WARNING"]
         argv += ["-n", f"worker-{number}-{self.ports['broker']}@%h"]
         return self._add(f"worker-{number}", argv, r"worker: ready")
 
