@@ -37,24 +37,19 @@ class Envelope:
         self.queue: str = made["properties"]["delivery_info"]["routing_key"]
         self._embed = orjson.Fragment(orjson.dumps(orjson.loads(b64decode(made["body"]))[2]))
         made["body"], made["properties"]["delivery_tag"] = body, tag
-        stamps = [task_id, body, tag]
-        pieces = re.split("(" + "|".join(stamps) + ")", dumps(made).replace("%", "%%"))
-        self._layout = "".join("%b" if piece in stamps else piece for piece in pieces).encode()
-        self._in_order = itemgetter(*[stamps.index(piece) for piece in pieces if piece in stamps])
         # A delivery tag tells two deliveries of one task id apart, so it is never used twice.
-        self._tag = uuid.uuid4().hex.encode()
+        places = {f'"{task_id}"': "%b", body: "%b", tag: f"{uuid.uuid4().hex}-%d"}
+        pieces = re.split("(" + "|".join(places) + ")", dumps(made).replace("%", "%%"))
+        self._layout = "".join(places.get(piece, piece) for piece in pieces).encode()
+        stamps = list(places)
+        self._in_order = itemgetter(*[stamps.index(piece) for piece in pieces if piece in stamps])
         self._stamped = 0
 
     def stamp(self, task_id: str, args: Sequence[Any], kwargs: dict[str, Any]) -> bytes:
         """Return the envelope of one task."""
         self._stamped += 1
-        body = orjson.dumps((args, kwargs, self._embed))
-        fields = (
-            orjson.dumps(task_id)[1:-1],
-            b2a_base64(body, newline=False),
-            b"%b-%d" % (self._tag, self._stamped),
-        )
-        return self._layout % self._in_order(fields)  # type: ignore[no-any-return]
+        body = b2a_base64(orjson.dumps((args, kwargs, self._embed)), newline=False)
+        return self._layout % self._in_order((orjson.dumps(task_id), body, self._stamped))  # type: ignore[no-any-return]
 
 
 def _made_by_celery(task: Any, args: Sequence[Any], task_id: str) -> dict[str, Any]:
@@ -98,20 +93,24 @@ class HandOver:
         if broken:
             self._dead.push([letter.encode() for letter in broken], batch)
         if messages:
-            self._tasks.push(self._envelopes(messages), batch)
+            at = time.time()
+            if self._per_task == 1:
+                self._tasks.push(messages, batch, lambda some: self._one_each(some, at))
+            else:
+                self._tasks.push(self._together(messages, at), batch)
 
-    def _envelopes(self, messages: Sequence[Message]) -> list[bytes]:
-        at = time.time()
-        if self._per_task == 1:
-            stamp = self._one.stamp
-            return [
-                stamp(
-                    id,
-                    (phone, text),
-                    {"run": run, "number": number, "intended_at": intended_at, "handed_over_at": at},
-                )
-                for id, phone, text, run, number, intended_at in messages
-            ]
+    def _one_each(self, messages: Sequence[Message], at: float) -> list[bytes]:
+        stamp = self._one.stamp
+        return [
+            stamp(
+                id,
+                (phone, text),
+                {"run": run, "number": number, "intended_at": intended_at, "handed_over_at": at},
+            )
+            for id, phone, text, run, number, intended_at in messages
+        ]
+
+    def _together(self, messages: Sequence[Message], at: float) -> list[bytes]:
         envelopes = []
         for first in range(0, len(messages), self._per_task):
             several = [tuple(message) for message in messages[first : first + self._per_task]]

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from itertools import groupby
+from operator import attrgetter
 from types import FrameType
 from typing import Any
 
@@ -128,10 +129,8 @@ class Subscription:
         handed_over_at, seconds = time.time(), time.perf_counter() - received
         # What was handed over and not acknowledged comes again: a duplicate, so try as long as it helps.
         self._persist(lambda: self._queue.acknowledge(batch), batch.deadline)
-        for (run, intended_at), group in groupby(
-            messages, key=lambda message: (message.run, message.intended_at)
-        ):
-            count = sum(1 for _ in group)
+        for (run, intended_at), group in groupby(messages, key=attrgetter("run", "intended_at")):
+            count = len(list(group))
             waits = ((received_at - intended_at, count),) if intended_at is not None else ()
             self._telemetry.record(
                 run,

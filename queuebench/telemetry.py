@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ class Telemetry:
         stage: str,
         *,
         counts: Mapping[str, int] | None = None,
-        latencies: tuple[tuple[float, int], ...] = (),
+        latencies: Sequence[tuple[float, int]] = (),
         started_at: float = 0.0,
         ended_at: float = 0.0,
     ) -> None:

@@ -9,10 +9,15 @@ from typing import Any
 
 import boto3
 import pytest
+from hypothesis import HealthCheck, settings
 from redis import Redis
 
 from queuebench.queues import Queue, open_queue
 from queuebench.stack import Stack, clean_environment
+
+# Nothing that is timed may fail on a busy machine.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -184,6 +185,21 @@ def test_many_large_values_keep_their_order(redis: Redis, redis_url: str) -> Non
     values = [b"%d" % number * 5_000 for number in range(100, 300)]
     assert PushOnce(connect(redis_url), "list", "RPUSH", "marker").push(values, 1)
     assert redis.lrange("list", 0, -1) == values
+
+
+def test_what_is_encoded_while_it_is_sent_keeps_its_order_and_arrives_whole_or_not_at_all(
+    redis: Redis, redis_url: str
+) -> None:
+    push = PushOnce(connect(redis_url), "list", "RPUSH", "marker")
+
+    def encode(numbers: Sequence[int]) -> list[bytes]:
+        return [b"%d" % (600 // (333 - number)) for number in numbers]
+
+    with pytest.raises(ZeroDivisionError):
+        push.push(range(400), 1, encode)
+    assert not redis.exists("list")
+    assert push.push(range(333), 2, encode)
+    assert redis.lrange("list", 0, -1) == encode(range(333))
 
 
 def test_a_list_of_another_type_is_explained(redis: Redis, redis_url: str) -> None:

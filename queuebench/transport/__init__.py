@@ -207,9 +207,14 @@ class QoS(virtual.QoS):
     def get(self, delivery_tag: Any) -> Any:
         return self.held[delivery_tag]
 
+    # First settled, then no longer held: a channel that another thread closes meanwhile finds it in one of
+    # the two. Where it finds it in both, the script settles it once, and an acknowledgement comes first.
+
     def ack(self, delivery_tag: Any) -> None:
-        if self.held.pop(delivery_tag, None) is not None and isinstance(delivery_tag, int):
-            self.settled.append(delivery_tag)
+        if delivery_tag in self.held:
+            if isinstance(delivery_tag, int):
+                self.settled.append(delivery_tag)
+            self.held.pop(delivery_tag, None)
             self.on_settled()
 
     def reject(self, delivery_tag: Any, requeue: bool = False) -> None:
@@ -219,9 +224,11 @@ class QoS(virtual.QoS):
             self.ack(delivery_tag)
 
     def _give_back(self, delivery_tag: Any, push: str) -> None:
-        message = self.held.pop(delivery_tag, None)
-        if message is not None and isinstance(delivery_tag, int):
-            self.settled.append((delivery_tag, push, dumps(_redelivered(message._raw))))
+        message = self.held.get(delivery_tag)
+        if message is not None:
+            if isinstance(delivery_tag, int):
+                self.settled.append((delivery_tag, push, dumps(_redelivered(message._raw))))
+            self.held.pop(delivery_tag, None)
             self.on_settled()
 
     def restore_unacked(self, inbox: Sequence[tuple[int, bytes]] = ()) -> list[Any]:

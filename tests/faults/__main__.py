@@ -147,21 +147,23 @@ def inflict(fault: Fault, stack: Stack, messages: int = 3000) -> dict[str, Any]:
 
 
 def table(records: Sequence[dict[str, Any]]) -> str:
-    """Return the README's table, a row for each kind of fault and queue."""
+    """Return the README's table, a row for each kind of fault."""
     names = [kind.name for kind in KINDS]
     lines = [
-        "| fault | queue | runs | lost | duplicated | in flight, at most | dead-lettered |",
-        "|---|---|--:|--:|--:|--:|--:|",
+        "| fault | runs with Redis | with SQS | lost | duplicated | in flight, at most | dead-lettered |",
+        "|---|--:|--:|--:|--:|--:|--:|",
     ]
-    ordered = sorted(records, key=lambda r: (names.index(r["kind"]), r["queue"]))
-    for (kind, queue), group in groupby(ordered, key=lambda r: (r["kind"], r["queue"])):
+    ordered = sorted(records, key=lambda r: names.index(r["kind"]))
+    for kind, group in groupby(ordered, key=lambda r: r["kind"]):
         rows = list(group)
-        sums = [
-            sum(row.get(key, 0) for row in rows) for key in ("lost", "duplicated", "bound", "dead_lettered")
+        runs = [sum(row["queue"] == queue for row in rows) for queue in BOTH]
+        times = f" × {rows[0]['repeats']}" if rows[0]["repeats"] > 1 else ""
+        cells = [f"{number}{times}" if number else "–" for number in runs]
+        cells += [
+            f"{sum(row.get(key, 0) for row in rows):,}"
+            for key in ("lost", "duplicated", "bound", "dead_lettered")
         ]
-        repeats = rows[0]["repeats"]
-        runs = f"{len(rows)} × {repeats}" if repeats > 1 else str(len(rows))
-        lines.append(f"| {kind} | {queue} | {runs} | " + " | ".join(f"{number:,}" for number in sums) + " |")
+        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
     faults = sum(record["repeats"] for record in records)
     messages = sum(record.get("published", 0) for record in records)
     seeds = ", ".join(str(seed) for seed in sorted({record["seed"] for record in records}))

@@ -287,8 +287,11 @@ def with_sqs(fault: str, share: float, duplicates: float) -> Callable[[Scene], i
 def outlast_visibility(scene: Scene) -> int:
     begin(scene)
     broker = scene.stack.services["broker"]
+    scene.catch_subscriber()
     broker.signal(signal.SIGSTOP)
-    scene.say("stopped the broker, so that hand-overs stand still")
+    held = scene.held_by_subscribers()
+    scene.say(f"stopped the broker, so that hand-overs stand still; {held} in flight")
+    assert held, "nothing is being handed over"
     scene.sleep(HASTY.visibility_seconds + 1, HASTY.visibility_seconds + 4)
     broker.signal(signal.SIGCONT)
     scene.say("the broker goes on")
@@ -298,27 +301,44 @@ def outlast_visibility(scene: Scene) -> int:
 # Redis
 
 
-def fill(name: str) -> Callable[[Scene], int]:
-    def act(scene: Scene) -> int:
-        victim = name if name == "broker" else server(scene)
-        with Redis(port=scene.stack.ports[victim]) as client:
-            scene.messages = 6000
-            client.config_set("maxmemory-policy", "noeviction")
-            scene.publish(paced=False)
-            scene.until(lambda: scene.arrived() > 0, "something arrives", 120.0)
-            full = client.info("memory")["used_memory"] + scene.chance.randrange(-300_000, 50_000)
-            client.config_set("maxmemory", full)
-            scene.say(f"{victim} is at its maxmemory, {full:,} bytes")
-            refused = 0
-            try:
-                scene.finish()
-                refused = int((client.info("errorstats").get("errorstat_OOM") or {}).get("count", 0))
-            finally:
-                client.config_set("maxmemory", 0)
-            scene.say(f"it refused {refused} commands so far")
-        return 0
+def fill_queue(scene: Scene) -> int:
+    """Publish more than the queue's Redis has room for: some batches, until subscribers make room."""
+    scene.messages = 15_000
+    with Redis(port=scene.stack.ports["redis"]) as client:
+        room = scene.chance.randrange(1_000_000, 1_200_000)
+        limit_memory(scene, client, room)
+        scene.publish(paced=False)
+        finish_in_limited_memory(scene, client)
+    return 0
 
-    return act
+
+def fill_broker(scene: Scene) -> int:
+    """Let the broker have about as much memory as it uses while all is busy."""
+    scene.messages = 6000
+    scene.publish(paced=False)
+    scene.until(lambda: scene.arrived() > 0, "something arrives", 120.0)
+    with Redis(port=scene.stack.ports["broker"]) as client:
+        limit_memory(scene, client, scene.chance.randrange(-300_000, -100_000))
+        finish_in_limited_memory(scene, client)
+    return 0
+
+
+def limit_memory(scene: Scene, client: Redis, room_bytes: int) -> None:
+    client.config_resetstat()
+    client.config_set("maxmemory-policy", "noeviction")
+    most = client.info("memory")["used_memory"] + room_bytes
+    client.config_set("maxmemory", most)
+    scene.say(f"a maxmemory of {most:,} bytes, {room_bytes:+,} of what is used")
+
+
+def finish_in_limited_memory(scene: Scene, client: Redis) -> None:
+    try:
+        scene.finish()
+        refused = int((client.info("errorstats").get("errorstat_OOM") or {}).get("count", 0))
+    finally:
+        client.config_set("maxmemory", 0)
+    scene.say(f"it refused {refused} commands")
+    assert refused, "it was never full"
 
 
 def cut(role: str, name: str) -> Callable[[Scene], int]:
@@ -341,6 +361,7 @@ def cut(role: str, name: str) -> Callable[[Scene], int]:
             )
             line.cut_at = None
         scene.say(f"cut {line.cuts} replies of {name} to the {role}")
+        assert line.cuts, "no reply was cut"
         # A claim whose reply is lost: what ran beside it is given back with it when the lease has run out.
         return 2 * SLOTS if role == "worker" else 0
 
@@ -474,8 +495,8 @@ KINDS = [
     Kind("the local SQS answers 500 to 5 % of the calls", with_sqs("errors", 0.05, 0.1), ("SQS",)),
     Kind("the local SQS delivers 10 % twice", with_sqs("duplicate_deliveries", 0.1, 0.2), ("SQS",)),
     Kind("the visibility timeout runs out during a hand-over", outlast_visibility, ("SQS",), HASTY),
-    Kind("the queue's Redis at its maxmemory", fill("queue"), ("REDIS",)),
-    Kind("the broker's Redis at its maxmemory", fill("broker")),
+    Kind("the queue's Redis at its maxmemory", fill_queue, ("REDIS",)),
+    Kind("the broker's Redis at its maxmemory", fill_broker),
     Kind("replies of Redis to the publisher cut", cut("publisher", "redis"), ("REDIS",), LINED),
     Kind("replies of the queue's Redis to the subscriber cut", cut("subscriber", "redis"), ("REDIS",), LINED),
     Kind("replies of the broker's Redis to the subscriber cut", cut("subscriber", "broker"), layout=LINED),
