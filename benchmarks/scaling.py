@@ -69,7 +69,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     options = parser.parse_args()
-    settings = {"WORKER_SLOTS": "1200", "SHIPMENTS_PER_TASK": "10"}
+    settings = {"WORKER_SLOTS": "1000", "SHIPMENTS_PER_TASK": "10"}
     settings |= dict(pair.split("=", 1) for pair in options.set)
     # The last run may be smaller than the next power of ten.
     sizes = [size for size in SIZES if size < options.up_to] + [options.up_to]
