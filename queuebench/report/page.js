@@ -38,7 +38,7 @@ const money = (value) => (value >= 1 ? `$${compact.format(value)}` : `$${Number(
 function span(seconds) {
   if (seconds < 0.001) return `${Number((seconds * 1e6).toPrecision(3))} µs`;
   if (seconds < 1) return `${Number((seconds * 1e3).toPrecision(3))} ms`;
-  if (seconds < 180) return `${Number(seconds.toPrecision(3))} s`;
+  if (seconds < 60 || (seconds < 180 && seconds % 60)) return `${Number(seconds.toPrecision(3))} s`;
   if (seconds < 10800) return `${Number((seconds / 60).toPrecision(3))} min`;
   return `${Number((seconds / 3600).toPrecision(3))} h`;
 }
