@@ -185,7 +185,7 @@ class Sqs(Queue):
             max_pool_connections=self.sends + self.receivers + 4,
             connect_timeout=5,
             read_timeout=LONG_POLL_SECONDS + 10,
-            # A seventh of a call's CPU: checking what is made here, and describing Python and Linux each time.
+            # A seventh of a call: checking what is made here, and describing Python and Linux each time.
             parameter_validation=False,
             user_agent="queuebench",
         )
