@@ -126,7 +126,7 @@ def rows(bench: Bench) -> Iterator[Row]:
                 ours / stock <= target,
             )  # fmt: skip
         for slots in SLOT_COUNTS:
-            rounds = max(10, int(15 * bench.scale))
+            rounds = max(10, int(30 * bench.scale))
             sample = shipping.ours(rounds * slots, 1, slots)
             used = sample.rate / slots
             core = sample.cpu_seconds / sample.seconds
