@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
     settings = {"WORKER_SLOTS": DEFAULT_SLOTS} | _settings(options.set)
     settings_module.bursts(options.messages)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _interrupt)
+        signal.signal(number, _stop)
     try:
         folders = [folder for queue in queues for folder in _runs(queue, options, settings)]
     except KeyboardInterrupt:
@@ -79,6 +79,7 @@ def _runs(queue: str, options: argparse.Namespace, settings: Mapping[str, str]) 
             settings=settings,
             results=options.results,
             sqs_options=options.sqs.split(),
+            stopped=_stopped,
         )
         with stack:
             print(f"{queue}: live at {stack.environment['MONITOR_URL']}", flush=True)
@@ -92,6 +93,8 @@ def _runs(queue: str, options: argparse.Namespace, settings: Mapping[str, str]) 
                 except subprocess.TimeoutExpired:
                     publisher.kill()
                 raise
+    if _stopped.is_set():
+        raise KeyboardInterrupt
     new = sorted(set(options.results.glob("*/summary.json")) - before)
     return [path.parent for path in new]
 
@@ -123,13 +126,12 @@ def _wait(publisher: subprocess.Popen[bytes]) -> None:
             publisher.wait(timeout=0.2)
 
 
-# Python drops what a signal handler raises where it interrupts a destructor or a lock's release.
+# A handler that raises may do so inside a lock's release, where Python drops it, and the lock stays shut.
 _stopped = threading.Event()
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    # An impatient second one must not cut short the stopping of what was started.
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    # An impatient second one must neither find the event's lock taken nor cut short the stopping.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     _stopped.set()
-    raise KeyboardInterrupt

@@ -44,9 +44,10 @@ class Service:
         environment: Mapping[str, str],
         log: Path,
         ready: str | Callable[[], bool],
+        stopped: threading.Event | None = None,
     ) -> None:
         self.name, self.argv, self.environment = name, list(argv), dict(environment)
-        self._log, self._ready = log, ready
+        self._log, self._ready, self._stopped = log, ready, stopped or threading.Event()
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -81,10 +82,13 @@ class Service:
 
         Raises:
             StackError: it ended, or was not ready in time.
+            KeyboardInterrupt: the stack is to stop.
         """
         assert self.process is not None
         give_up_at = time.monotonic() + START_SECONDS
         while not self._is_ready():
+            if self._stopped.is_set():
+                raise KeyboardInterrupt
             if self.process.poll() is not None:
                 raise StackError(f"{self.name} ended at its start: {self._last_words()}")
             if time.monotonic() > give_up_at:
@@ -199,7 +203,9 @@ class Stack:
         sqs_options: Sequence[str] = (),
         appendfsync: str = "everysec",
         app: str = "task",
+        stopped: threading.Event | None = None,
     ) -> None:
+        self._stopped = stopped
         self.folder, self.queue, self._app = folder, queue, app
         self.results = results or folder / "results"
         self._pool, self._counts = pool, (subscribers, workers)
@@ -307,7 +313,8 @@ class Stack:
                 service.stop()
 
     def _add(self, name: str, argv: Sequence[str], ready: str | Callable[[], bool]) -> Service:
-        service = Service(name, argv, self.environment_of(name), self.folder / "logs" / f"{name}.log", ready)
+        log = self.folder / "logs" / f"{name}.log"
+        service = Service(name, argv, self.environment_of(name), log, ready, self._stopped)
         self.services[name] = service
         return service
 

@@ -417,11 +417,14 @@ class Channel(kombu_redis.Channel):
         delivered, began = 0, monotonic()
         # Where delivering is running, as in the solo pool, broadcasts and signals get their turn in between.
         while self._inbox and not _stopping() and monotonic() - began < TURN_SECONDS:
-            queue, tag, payload = self._inbox.popleft()
+            # It leaves the inbox when it is somewhere else: Celery's signal handlers may raise at any moment.
+            queue, tag, payload = self._inbox[0]
             if queue not in self._callbacks or queue not in self._active_queues:
                 self._return(queue, tag, payload)
+                self._inbox.popleft()
                 continue
             message = self._open(queue, tag, payload)
+            self._inbox.popleft()
             if message is None:
                 continue
             delivered += 1
