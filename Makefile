@@ -37,7 +37,7 @@ bench: $(VENV)/.installed
 	  $(call set_here,SQS,--sqs) $(foreach pair,$(SET),--set '$(pair)')
 
 # Two workers fill two cores; ten shipments a task save a third of the worker's CPU; a local SQS that answered
-# after 10 ms would be what is measured. Through SQS, where publishing and receiving cost more than shipping,
+# after 10 ms would be what is measured. Through SQS, where publishing and receiving cost nearly as much as shipping,
 # two cores have room for 1,500 slots, and for a subscriber that keeps to their pace.
 million: $(VENV)/.installed
 	@$(PY) -m queuebench bench --messages 1000000 --queue REDIS --workers 2 --sqs '--latency 0' \

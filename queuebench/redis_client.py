@@ -81,12 +81,7 @@ class PushOnce:
         self._connection: Any = None
         self._last = self._marked = 0
 
-    def push(
-        self,
-        values: Sequence[Any],
-        batch: int,
-        encode: Callable[[Sequence[Any]], Sequence[bytes]] | None = None,
-    ) -> bool:
+    def push(self, values: Sequence[Any], batch: int, encode: _Encode | None = None) -> bool:
         """Push and return whether that was needed: False where the batch was there already.
 
         Args:
