@@ -1,4 +1,4 @@
-"""What measuring costs: the pipeline as it is beside the same with its telemetry cut out.
+"""What measuring costs: each stage as it is beside the same with its telemetry cut out.
 
     python -m benchmarks.measuring [--rounds 9]
 
@@ -10,21 +10,24 @@ share. At most 5 % is allowed. The servers are started here, on 127.0.0.1, and g
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
+import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 from redis import Redis
 
-from benchmarks.harness import cpu_seconds
-from queuebench.stack import ROOT, Service, Stack
+from benchmarks.harness import cpu_seconds, until
+from benchmarks.worker import SLOTS, Shipping
+from queuebench.stack import Service, Stack
 
 ALLOWED = 0.05
 # The same programs, after what records and reports has become nothing.
@@ -40,7 +43,9 @@ sys.argv[0] = name
 sys.path.insert(0, ".")
 (runpy.run_path if kind == "path" else runpy.run_module)(name, run_name="__main__")
 """
-SETTINGS = {"CELERY_BACKLOG_LIMIT": "10000000", "PUSH_SECONDS": "0.1", "WORKER_SLOTS": "200"}
+SETTINGS = {"CELERY_BACKLOG_LIMIT": "10000000"}
+# Who POST to an endpoint at once.
+CALLERS = 500
 
 
 def main() -> int:
@@ -50,14 +55,32 @@ def main() -> int:
     parser.add_argument(
         "--bulk", type=int, default=1_000_000, help="messages to publish; a fifth is handed over"
     )
-    parser.add_argument("--posts", type=int, default=6_000, help="messages to POST")
+    parser.add_argument(
+        "--posts", type=int, default=20_000, help="messages to POST; twice as many are answered"
+    )
     options = parser.parse_args()
     found: dict[bool, dict[str, list[float]]] = {True: defaultdict(list), False: defaultdict(list)}
-    for turn in range(options.rounds):
-        for measured in (True, False) if turn % 2 else (False, True):
-            for role, seconds in once(measured, options.bulk, options.posts).items():
-                found[measured][role].append(seconds)
-            print(".", end="", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        stack = Stack(Path(folder), "REDIS", settings=SETTINGS)
+        with closing(stack):
+            stack.add_redis("broker").start()
+            stack.add_redis("redis").start()
+            stack.add_module("monitor", "--results", str(stack.results)).start()
+            stages: dict[str, Callable[[bool], float]] = {
+                "publisher": lambda measured: publish(stack, measured, options.bulk),
+                "subscriber": lambda measured: hand_over(stack, measured, options.bulk // 5),
+            }
+            for turn in range(options.rounds):
+                for role, cost in stages.items():
+                    for measured in in_turn(turn):
+                        found[measured][role].append(cost(measured))
+                for role, both in (
+                    ("worker", ship(stack, options.posts)),
+                    ("endpoint", answer(stack, 2 * options.posts)),
+                ):
+                    for measured, seconds in both.items():
+                        found[measured][role].append(seconds)
+                print(".", end="", flush=True)
     print(f"\n\nCPU per message, medians of {options.rounds}\n")
     print(f"{'':12}{'measured':>12}{'not':>12}{'cost':>9}{'half of the rounds':>22}")
     worst = 0.0
@@ -75,38 +98,25 @@ def main() -> int:
     return 0 if worst <= ALLOWED else 1
 
 
-def once(measured: bool, bulk: int, posts: int) -> dict[str, float]:
-    """Return the CPU seconds per message of each role."""
-    with tempfile.TemporaryDirectory() as folder:
-        stack = Stack(Path(folder), "REDIS", subscribers=0, workers=0, settings=SETTINGS)
-        if not measured:
-            stack.environment["MONITOR_URL"] = ""
-        try:
-            stack.add_redis("broker").start()
-            stack.add_redis("redis").start()
-            if measured:
-                stack.add_module("monitor", "--results", str(stack.results)).start()
-            cpu = publish(stack, measured, bulk)
-            empty(stack)
-            cpu |= hand_over(stack, measured, bulk // 5)
-            empty(stack)
-            return cpu | post(stack, measured, posts)
-        finally:
-            stack.close()
+def in_turn(turn: int) -> tuple[bool, bool]:
+    """Return which side comes first: neither always does."""
+    return (True, False) if turn % 2 else (False, True)
 
 
-def publish(stack: Stack, measured: bool, messages: int) -> dict[str, float]:
-    """Publish, with nobody who receives."""
+def publish(stack: Stack, measured: bool, messages: int) -> float:
+    """Return the CPU seconds a message of a publisher, with nobody who receives."""
     # A publisher's start is worth a hundred thousand messages.
     start = published(stack, measured, 1)
-    return {"publisher": (published(stack, measured, messages) - start) / messages}
+    return (published(stack, measured, messages) - start) / messages
 
 
-def hand_over(stack: Stack, measured: bool, messages: int) -> dict[str, float]:
-    """Receive and hand over, without a worker."""
-    published(stack, measured, messages)
-    subscriber = cut(stack.add_subscriber(1), measured, "path", "subscriber.py")
+def hand_over(stack: Stack, measured: bool, messages: int) -> float:
+    """Return the CPU seconds a message of a subscriber, without a worker."""
     broker = Redis.from_url(stack.environment["REDIS_CELERY_URL"])
+    broker.flushall()
+    Redis.from_url(stack.environment["REDIS_PUBSUB_URL"]).flushall()
+    published(stack, measured, messages)
+    subscriber = cut(stack.add_subscriber(1), measured)
     subscriber.launch()
     began: tuple[float, int] | None = None
     while True:
@@ -119,65 +129,100 @@ def hand_over(stack: Stack, measured: bool, messages: int) -> dict[str, float]:
     assert began is not None
     spent = cpu_seconds(subscriber) - began[0]
     subscriber.stop()
-    return {"subscriber": spent / (messages - began[1])}
+    return spent / (messages - began[1])
 
 
-def empty(stack: Stack) -> None:
-    """Throw away what waits in both servers."""
-    for name in ("REDIS_PUBSUB_URL", "REDIS_CELERY_URL"):
-        Redis.from_url(stack.environment[name]).flushall()
+def ship(stack: Stack, messages: int) -> dict[bool, float]:
+    """Return the CPU seconds a shipment of two workers, one measured, one not, that ship in turn."""
+    shippings: dict[bool, Shipping] = {}
+    workers: dict[bool, Service] = {}
+    with ExitStack() as opened:
+        for measured in (True, False):
+            own = Stack(Path(tempfile.mkdtemp(dir=stack.folder)), "REDIS", settings={"PUSH_SECONDS": "0.1"})
+            opened.callback(own.close)
+            shippings[measured] = Shipping(own)
+            workers[measured] = cut(shippings[measured].our_worker(SLOTS), measured)
+            workers[measured].start()
+            shippings[measured].ship(SLOTS)
+
+        def work(measured: bool) -> None:
+            shippings[measured].ship(SLOTS)
+
+        return spent(workers, work, messages // SLOTS, SLOTS)
 
 
-def post(stack: Stack, measured: bool, messages: int) -> dict[str, float]:
-    """Ship messages to the endpoint."""
-    endpoint = stack.add_module("endpoint", "--log", str(stack.folder / "endpoint.log"))
-    worker = stack.add_worker(1)
-    services = [
-        cut(endpoint, measured, "module", "queuebench"),
-        cut(worker, measured, "module", "celery"),
-        stack.services["subscriber-1"],
-    ]
-    for service in services:
-        service.start()
-    before = {service.name: cpu_seconds(service) for service in services}
-    published(stack, measured, messages)
-    log = stack.folder / "endpoint.log"
-    wait(lambda: log.read_bytes().count(b"\n") >= messages)
-    spent = {service.name: cpu_seconds(service) - before[service.name] for service in services}
-    return {"worker": spent["worker-1"] / messages, "endpoint": spent["endpoint"] / messages}
+def answer(stack: Stack, messages: int) -> dict[bool, float]:
+    """Return the CPU seconds a POST of two endpoints, one measured, one not, that are kept busy in turn."""
+    numbers = itertools.count()
+    callers: dict[bool, list[socket.socket]] = {}
+    endpoints: dict[bool, Service] = {}
+    with ExitStack() as opened:
+        for measured in (True, False):
+            settings = {"PUSH_SECONDS": "0", "MONITOR_URL": stack.environment["MONITOR_URL"]}
+            own = Stack(Path(tempfile.mkdtemp(dir=stack.folder)), "REDIS", settings=settings)
+            opened.callback(own.close)
+            endpoints[measured] = cut(own.add_module("endpoint", "--log", str(own.folder / "log")), measured)
+            endpoints[measured].start()
+            address = ("127.0.0.1", own.ports["endpoint"])
+            callers[measured] = [
+                opened.enter_context(socket.create_connection(address)) for _ in range(CALLERS)
+            ]
+            wave(callers[measured], numbers)
+
+        def work(measured: bool) -> None:
+            wave(callers[measured], numbers)
+
+        return spent(endpoints, work, messages // CALLERS, CALLERS)
 
 
-def wait(condition: Callable[[], bool], seconds: float = 120.0) -> None:
-    """Wait for a condition.
+def spent(
+    services: dict[bool, Service], work: Callable[[bool], None], turns: int, messages: int
+) -> dict[bool, float]:
+    """Return the CPU seconds a message of two services that each work in every turn."""
+    before = {measured: cpu_seconds(service) for measured, service in services.items()}
+    for turn in range(turns):
+        for measured in in_turn(turn):
+            work(measured)
+    return {
+        measured: (cpu_seconds(service) - before[measured]) / (turns * messages)
+        for measured, service in services.items()
+    }
 
-    Raises:
-        SystemExit: it did not come true.
-    """
-    give_up_at = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > give_up_at:
-            raise SystemExit("measuring: the messages did not arrive in time")
-        time.sleep(0.1)
+
+def wave(callers: list[socket.socket], numbers: Iterator[int]) -> None:
+    """Let every caller POST once, and wait for all the answers."""
+    body = b'{"p":"+5511999990000","m":"Your order has left our warehouse."}'
+    for caller in callers:
+        caller.sendall(
+            b"POST /push HTTP/1.1\r\nHost: endpoint\r\nContent-Type: application/json\r\n"
+            b"Idempotency-Key: measuring-%d\r\nIntended-At: %.6f\r\nContent-Length: %d\r\n\r\n%b"
+            % (next(numbers), time.time(), len(body), body)
+        )
+    for caller in callers:
+        answered = b""
+        while not answered.endswith(b"}"):
+            answered += caller.recv(4096)
+        assert answered.startswith(b"HTTP/1.1 200")
 
 
-def cut(service: Service, measured: bool, kind: str, name: str) -> Service:
+def cut(service: Service, measured: bool) -> Service:
     """Let a service run without its telemetry, unless it is to be measured."""
     if not measured:
-        arguments = service.argv[3:] if kind == "module" else service.argv[2:]
-        service.argv = [sys.executable, "-c", CUT_OUT, kind, name, *arguments]
+        service.environment["MONITOR_URL"] = ""
+        _, *argv = service.argv
+        kind, arguments = ("module", argv[1:]) if argv[0] == "-m" else ("path", argv)
+        service.argv = [sys.executable, "-c", CUT_OUT, kind, *arguments]
     return service
 
 
 def published(stack: Stack, measured: bool, messages: int) -> float:
     """Publish and return the CPU seconds of the whole process."""
-    argv = [sys.executable, "publisher.py"]
-    if not measured:
-        argv = [sys.executable, "-c", CUT_OUT, "path", "publisher.py"]
+    publisher = cut(stack._add("publisher", [sys.executable, "publisher.py", str(messages)], ""), measured)
     before = os.times()
-    subprocess.run(
-        [*argv, str(messages)], cwd=ROOT, env=stack.environment, check=True, stdout=subprocess.DEVNULL
-    )
+    publisher.launch()
+    until(lambda: publisher.exit_code() is not None)
     after = os.times()
+    assert publisher.exit_code() == 0, publisher.output()
     return after.children_user + after.children_system - before.children_user - before.children_system
 
 

@@ -41,25 +41,37 @@ class Shipping:
         self._sent = 0
         self._batch = 0
 
-    def ours(self, messages: int, per_task: int, slots: int = SLOTS) -> Sample:
-        """Measure our worker."""
-        from task import push_data, push_several  # after the stack has said where everything is
-
+    def our_worker(self, slots: int) -> Service:
+        """Add our worker."""
         worker = self.stack.add_worker(1)
         worker.environment["WORKER_SLOTS"] = str(slots)
-        hand_over = HandOver(self.broker, push_data, push_several, per_task)
+        return worker
+
+    def ship(self, messages: int, per_task: int = 1) -> None:
+        """Hand over messages to our worker and wait until they have arrived."""
+        self._hand_over(self._sent, messages, per_task)
+        self._await(messages)
+
+    def ours(self, messages: int, per_task: int, slots: int = SLOTS) -> Sample:
+        """Measure our worker."""
 
         def publish(first: int, count: int) -> None:
-            for number in range(first, first + count, 1000):
-                until_number = min(number + 1000, first + count)
-                batch = [
-                    Message(f"{RUN}-{n}", "+5511999990000", "Your order has left our warehouse.", RUN, n, 1.0)
-                    for n in range(number, until_number)
-                ]
-                self._batch += 1
-                hand_over.hand_over(batch, (), self._batch)
+            self._hand_over(first, count, per_task)
 
-        return self._measure(worker, publish, messages, slots)
+        return self._measure(self.our_worker(slots), publish, messages, slots)
+
+    def _hand_over(self, first: int, count: int, per_task: int) -> None:
+        from task import push_data, push_several  # after the stack has said where everything is
+
+        hand_over = HandOver(self.broker, push_data, push_several, per_task)
+        for number in range(first, first + count, 1000):
+            until_number = min(number + 1000, first + count)
+            batch = [
+                Message(f"{RUN}-{n}", "+5511999990000", "Your order has left our warehouse.", RUN, n, 1.0)
+                for n in range(number, until_number)
+            ]
+            self._batch += 1
+            hand_over.hand_over(batch, (), self._batch)
 
     def stock(self, messages: int) -> Sample:
         """Measure the worker of a good user of Celery and requests."""
@@ -95,7 +107,7 @@ class Shipping:
     def _await(self, messages: int) -> None:
         """Wait until so many more have arrived."""
         self._sent += messages
-        until(lambda: self.arrived() >= self._sent, 0.1)
+        until(lambda: self.arrived() >= self._sent, 0.05)
 
     def arrived(self) -> int:
         """Return how many the endpoint has answered."""

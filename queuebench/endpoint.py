@@ -84,8 +84,8 @@ class Endpoint:
         self._settings = settings
         self._telemetry = telemetry
         self.tally = Tally()
-        # Run, start and end in Unix seconds, seconds that the answer took, seconds since the intended time.
-        self._arrivals: list[tuple[str, float, float, float, float | None]] = []
+        # By run: start and end in Unix seconds, seconds that the answer took, the intended time or 0.
+        self._arrivals: dict[str, list[tuple[float, float, float, float]]] = {}
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._read(log)
@@ -148,25 +148,25 @@ class Endpoint:
         await _answer(send, 200, b'{"accepted":true}')
         if not self._arrivals:
             asyncio.get_running_loop().call_later(NOTE_SECONDS, self._note)
-        waited = now - intended_at if intended_at and run else None
-        self._arrivals.append((run, started_at, now, time.perf_counter() - started, waited))
+        arrived = started_at, now, time.perf_counter() - started, intended_at if run else 0.0
+        self._arrivals.setdefault(run, []).append(arrived)
 
     def _note(self) -> None:
         """Put the arrivals since the last time into the figures."""
-        arrivals, self._arrivals = self._arrivals, []
-        for run in {arrival[0] for arrival in arrivals}:
-            _, started_at, ended_at, seconds, waited = zip(*[a for a in arrivals if a[0] == run], strict=True)
+        arrivals, self._arrivals = self._arrivals, {}
+        for run, arrived in arrivals.items():
+            started_at, ended_at, durations, _ = zip(*arrived, strict=True)
             self._telemetry.record(
                 run,
                 "answer",
-                counts={"arrived": len(seconds)},
-                latencies=[(duration, 1) for duration in seconds],
+                counts={"arrived": len(durations)},
+                durations=durations,
                 started_at=min(started_at),
                 ended_at=max(ended_at),
             )
-            waits = [(duration, 1) for duration in waited if duration is not None]
-            if waits:
-                self._telemetry.record(run, "end_to_end", latencies=waits)
+            waited = [now - intended_at for _, now, _, intended_at in arrived if intended_at]
+            if waited:
+                self._telemetry.record(run, "end_to_end", durations=waited)
 
     async def _get(self, scope: Scope, send: Send) -> None:
         if scope["path"].rstrip("/").endswith("/health"):

@@ -103,6 +103,7 @@ class Telemetry:
         *,
         counts: Mapping[str, int] | None = None,
         latencies: Sequence[tuple[float, int]] = (),
+        durations: Sequence[float] = (),
         started_at: float = 0.0,
         ended_at: float = 0.0,
     ) -> None:
@@ -113,6 +114,7 @@ class Telemetry:
             stage: whose latencies and active time these are.
             counts: what happened, and how often.
             latencies: (seconds, how many) pairs.
+            durations: latencies in seconds, one of each.
             started_at: Unix seconds when the stage began with this.
             ended_at: Unix seconds when it was done; 0: leave the active time alone.
         """
@@ -122,12 +124,13 @@ class Telemetry:
                 kept = totals.counts
                 for name, count in counts.items():
                     kept[name] = kept.get(name, 0) + count
-            if latencies:
+            if latencies or durations:
                 histogram = totals.latencies.get(stage)
                 if histogram is None:
                     histogram = totals.latencies[stage] = Histogram()
                 for seconds, count in latencies:
                     histogram.record(seconds, count)
+                histogram.record_each(durations)
             if ended_at:
                 extend_active(totals.active.setdefault(stage, []), started_at, ended_at)
 

@@ -43,6 +43,16 @@ def test_recording_n_at_once_is_recording_one_n_times() -> None:
     assert at_once.to_json() == of([0.02] * 500).to_json()
 
 
+@given(st.one_of(st.lists(durations), st.lists(st.floats(min_value=1e-5, max_value=1e5))))
+def test_recording_many_together_is_recording_each(values: list[float]) -> None:
+    together, each = Histogram(), of(values)
+    together.record_each(values)
+    assert together.buckets == each.buckets
+    assert (together.negative, together.lowest_ms) == (each.negative, each.lowest_ms)
+    assert (together.max_ms, together.count) == (each.max_ms, each.count)
+    assert together.total_ns == pytest.approx(each.total_ns, rel=1e-9, abs=len(values))
+
+
 @given(st.lists(st.floats(min_value=1e-5, max_value=1e5), min_size=1), st.floats(0.0, 1.0))
 def test_a_quantile_is_off_by_at_most_half_a_percent(values: list[float], share: float) -> None:
     exact = sorted(values)[max(1, math.ceil(share * len(values))) - 1] * 1000.0
