@@ -18,9 +18,10 @@ from queuebench.shipping import Shipping
 
 SETTINGS = settings.load_or_exit("task")
 
+shipping = Shipping(SETTINGS)
 app = Celery("task")
 app.conf.update(
-    celery_settings(SETTINGS.redis_celery_url, SETTINGS.worker_slots),
+    celery_settings(SETTINGS.redis_celery_url, shipping.tasks),
     task_serializer="json",
     accept_content=["json"],
     worker_pool="threads",
@@ -28,7 +29,6 @@ app.conf.update(
     worker_redirect_stdouts=False,
 )
 
-shipping = Shipping(SETTINGS)
 shipping.attach()
 
 

@@ -21,6 +21,8 @@ from queuebench.stack import Service, Stack
 SLOTS = 1000
 PER_TASK = 10
 SLOT_COUNTS = (250, 500, 1000)
+# Of a second: rounds that are not counted.
+BEGINNING, ENDING = 5, 2
 
 
 class Shipping:
@@ -59,6 +61,27 @@ class Shipping:
             self._hand_over(first, count, per_task)
 
         return self._measure(self.our_worker(slots), publish, messages, slots)
+
+    def steady(self, slots: int, rounds: int) -> Sample:
+        """Measure our worker once it is under way, while there is more to ship than it has slots.
+
+        Without the first rounds, whose shipments all begin at once, and the last, in which slots stay empty.
+        """
+        self.redis.flushall()
+        worker = self.our_worker(slots)
+        worker.start()
+        try:
+            first, last = self._sent + BEGINNING * slots, self._sent + (rounds - ENDING) * slots
+            self._hand_over(self._sent, rounds * slots, 1)
+            self._sent += rounds * slots
+            until(lambda: self.arrived() >= first, 0.05)
+            before, cpu, clock = self.arrived(), cpu_seconds(worker), time.perf_counter()
+            until(lambda: self.arrived() >= last, 0.05)
+            after, spent, seconds = self.arrived(), cpu_seconds(worker) - cpu, time.perf_counter() - clock
+            until(lambda: self.arrived() >= self._sent, 0.05)
+            return Sample(after - before, seconds, spent)
+        finally:
+            worker.stop()
 
     def _hand_over(self, first: int, count: int, per_task: int) -> None:
         from task import push_data, push_several  # after the stack has said where everything is
@@ -138,8 +161,8 @@ def rows(bench: Bench) -> Iterator[Row]:
                 ours / stock <= target,
             )  # fmt: skip
         for slots in SLOT_COUNTS:
-            rounds = max(10, int(30 * bench.scale))
-            sample = shipping.ours(rounds * slots, 1, slots)
+            rounds = max(BEGINNING + ENDING + 5, int(40 * bench.scale))
+            sample = shipping.steady(slots, rounds)
             used = sample.rate / slots
             core = sample.cpu_seconds / sample.seconds
             yield Row(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -35,16 +36,24 @@ class Shipping:
             settings.push_tries,
         )
         self._broker = Broker(settings.redis_celery_url)
-        # What is bounded is the shipments under way, however many come in one task.
+        # What is bounded is the shipments under way, however many tasks there are and come in one.
+        self._under_way = threading.Semaphore(settings.worker_slots)
         self._slots = Slots(settings.worker_slots)
+        # Those that end together begin together, and so do those that follow. While hundreds end, nobody
+        # claims what is to follow them, so some of it waits here already.
+        self.tasks = settings.worker_slots + settings.worker_slots // 8
         self._telemetry = Telemetry("worker", settings.monitor_url, slots=settings.worker_slots)
 
     def ship(self, message: Message, handed_over_at: float | None) -> None:
-        """Deliver a message or, after its last try, put it with the dead letters.
+        """Deliver a message once a slot is free or, after its last try, put it with the dead letters.
 
         Raises:
             Reject: the worker is to stop; the task goes back to the broker.
         """
+        with self._under_way:
+            self._ship(message, handed_over_at)
+
+    def _ship(self, message: Message, handed_over_at: float | None) -> None:
         began_at, began = time.time(), time.perf_counter()
         if handed_over_at is not None:
             self._telemetry.record(message.run, "celery_wait", latencies=((began_at - handed_over_at, 1),))
@@ -111,7 +120,7 @@ class Shipping:
             raise SystemExit(f"worker: {error}") from None
 
     def _ready(self, sender: Any = None, **_: Any) -> None:
-        self._telemetry.slots = sender.controller.concurrency
+        self._telemetry.slots = min(sender.controller.concurrency, self._telemetry.slots)
         self._telemetry.start()
         print(f"worker: ready, {self._telemetry.slots} slots → {self._where}", flush=True)
 

@@ -1,0 +1,107 @@
+"""What a worker has under way, against a real server."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from celery.exceptions import Reject
+
+from queuebench import settings
+from queuebench.message import Message
+from queuebench.shipping import Shipping
+
+SLOTS = 3
+
+
+class Held(ThreadingHTTPServer):
+    """Answers POSTs when it is allowed to, and knows how many it has at once."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.now = self.most = self.all = 0
+        self.may_answer = threading.Event()
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}/push"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        server = self.server
+        assert isinstance(server, Held)
+        self.rfile.read(int(self.headers["Content-Length"]))
+        with server.lock:
+            server.now += 1
+            server.all += 1
+            server.most = max(server.most, server.now)
+        server.may_answer.wait(30)
+        time.sleep(0.01)
+        with server.lock:
+            server.now -= 1
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def held() -> Iterator[Held]:
+    server = Held()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield server
+    server.may_answer.set()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def shipping(held: Held) -> Shipping:
+    return Shipping(settings.load({"PUSH_URL": held.url, "WORKER_SLOTS": str(SLOTS)}))
+
+
+def message(number: int) -> Message:
+    return Message(f"run-{number}", "+5511999990000", "hello", "run", number)
+
+
+def until(done: Callable[[], bool]) -> None:
+    give_up_at = time.monotonic() + 20
+    while not done():
+        assert time.monotonic() < give_up_at, "it did not come to it"
+        time.sleep(0.01)
+
+
+def test_no_more_shipments_are_under_way_than_slots_however_they_come(held: Held, shipping: Shipping) -> None:
+    with ThreadPoolExecutor(8) as tasks:
+        ended = [tasks.submit(shipping.ship, message(number), None) for number in range(5)]
+        ended += [
+            tasks.submit(shipping.ship_several, [message(first + n) for n in range(5)], None)  # type: ignore[arg-type]
+            for first in (10, 20)
+        ]
+        until(lambda: held.now == SLOTS)
+        held.may_answer.set()
+        wait(ended, timeout=20)
+        assert [task.result() for task in ended] == [None] * 5 + [[], []]
+    assert (held.all, held.most) == (15, SLOTS)
+
+
+def test_what_waits_for_a_slot_when_the_worker_is_told_to_stop_goes_back_unbegun(
+    held: Held, shipping: Shipping
+) -> None:
+    with ThreadPoolExecutor(6) as tasks:
+        ended = [tasks.submit(shipping.ship, message(number), None) for number in range(6)]
+        until(lambda: held.now == SLOTS)
+        shipping._give_back()
+        held.may_answer.set()
+        wait(ended, timeout=20)
+        left = [task for task in ended if isinstance(task.exception(), Reject)]
+        assert len(left) == 6 - SLOTS
+        assert all(task.exception().requeue for task in left)  # type: ignore[union-attr]
+    assert held.all == SLOTS
