@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from redis import Redis
 
 from queuebench.queues import Queue, open_queue
 from queuebench.stack import Stack, clean_environment
+from tests.held_endpoint import Held
 
 # Nothing that is timed may fail on a busy machine.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -69,6 +71,16 @@ def sqs(servers: Stack) -> Iterator[Any]:
     )
     yield client
     client.close()
+
+
+@pytest.fixture
+def held() -> Iterator[Held]:
+    server = Held()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield server
+    server.may_answer.set()
+    server.shutdown()
+    server.server_close()
 
 
 Opener = Callable[..., Queue]
