@@ -6,6 +6,7 @@ The record is plain data, kept on disk as it is, and all that the summary is mad
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from queuebench.ranges import Ranges
@@ -130,12 +131,10 @@ class Run:
 
     def accepted(self) -> Ranges:
         """Return the numbers that the queue is known to have accepted."""
-        accepted = Ranges()
-        for publisher in self.record["publishers"].values():
-            accepted |= Ranges(publisher["accepted"])
-        for process in self.record["processes"].values():
-            accepted |= Ranges(process["totals"]["accepted"])
-        return accepted
+        record = self.record
+        told = [publisher["accepted"] for publisher in record["publishers"].values()]
+        told += [process["totals"]["accepted"] for process in record["processes"].values()]
+        return Ranges(sorted(chain.from_iterable(told)))
 
     def count(self, name: str) -> int:
         """Return one of the counts, over all processes."""

@@ -14,7 +14,9 @@ import sys
 import threading
 import time
 import uuid
+from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ IDLE_REPORT_SECONDS = 5.0
 FORGET_RUN_SECONDS = 600.0
 # A stage that did nothing for so long was not active in between.
 IDLE_GAP_SECONDS = 1.0
+# Of the spells of a stage that comes and goes, so that a report does not grow with the run.
+MOST_INTERVALS = 100
 
 
 class RunTotals:
@@ -231,19 +235,19 @@ def _machine_cpu_seconds() -> float | None:
 
 
 def extend_active(intervals: list[list[float]], started_at: float, ended_at: float) -> None:
-    """Add the time from `started_at` to `ended_at` to sorted intervals, joining those close together."""
-    if intervals and intervals[-1][0] <= started_at:
-        last = intervals[-1]
-        if started_at - last[1] <= IDLE_GAP_SECONDS:
-            last[1] = max(last[1], ended_at)
-            return
-    elif intervals and ended_at >= intervals[-1][0] - IDLE_GAP_SECONDS:
-        # It began before the newest interval, as threads do that finish out of order.
-        intervals[-1][0] = min(intervals[-1][0], started_at)
+    """Add the time from `started_at` to `ended_at` to sorted intervals, joining those close together.
+
+    Of more than `MOST_INTERVALS` the two nearest to each other become one.
+    """
+    if intervals and intervals[-1][0] <= started_at <= intervals[-1][1] + IDLE_GAP_SECONDS:
         intervals[-1][1] = max(intervals[-1][1], ended_at)
-        if len(intervals) > 1 and intervals[-1][0] - intervals[-2][1] <= IDLE_GAP_SECONDS:
-            start, end = intervals.pop()
-            intervals[-1][0] = min(intervals[-1][0], start)
-            intervals[-1][1] = max(intervals[-1][1], end)
         return
-    intervals.append([started_at, ended_at])
+    # A spell begins, or threads finish in another order than they began.
+    insort(intervals, [started_at, ended_at])
+    while len(intervals) > 1:
+        gaps = [later[0] - earlier[1] for earlier, later in pairwise(intervals)]
+        nearest = gaps.index(min(gaps))
+        if gaps[nearest] > IDLE_GAP_SECONDS and len(intervals) <= MOST_INTERVALS:
+            return
+        _, end = intervals.pop(nearest + 1)
+        intervals[nearest][1] = max(intervals[nearest][1], end)

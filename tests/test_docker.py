@@ -368,7 +368,9 @@ def test_the_only_one_is_restarted_after_kill_9(clone: Cloner, queue: str) -> No
     assert project.delivered() < BURST
     all_shipped(project.wait_for_summary(), BURST)
     for container in killed:
-        assert docker("inspect", "--format", "{{.RestartCount}}", container).strip() == "1", container
+        state = docker("inspect", "--format", "{{.RestartCount}} {{.State.Status}}", container).split()
+        # One that came back before the server it needs said so, and was started once more.
+        assert int(state[0]) in (1, 2) and state[1] == "running", (container, state)
 
 
 def under_load(clone: Cloner, env: str = "", *scales: str) -> Project:
