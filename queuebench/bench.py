@@ -64,7 +64,6 @@ def main(argv: list[str]) -> int:
 
 def _runs(queue: str, options: argparse.Namespace, settings: Mapping[str, str]) -> Sequence[Path]:
     """Run one queue in a stack of its own, and return the folders of its runs."""
-    before = set(options.results.glob("*/summary.json"))
     scratch = ROOT / ".bench"
     scratch.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(
@@ -82,6 +81,7 @@ def _runs(queue: str, options: argparse.Namespace, settings: Mapping[str, str]) 
             stopped=_stopped,
         )
         with stack:
+            before = set(options.results.glob("*/summary.json"))
             print(f"{queue}: live at {stack.environment['MONITOR_URL']}", flush=True)
             publisher = stack.publish(options.messages, "--wait")
             try:

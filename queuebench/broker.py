@@ -14,6 +14,7 @@ from queuebench.queues.base import Depth
 from queuebench.redis_client import connect, explained
 
 CELERY_QUEUE = "celery"
+OPEN_RUN = "open_run"
 
 
 class Broker:
@@ -86,6 +87,25 @@ class Broker:
         message.pop("deaths", None)
         with explained(self.client), Connection(transport.url(self._url)) as connection:
             connection.default_channel._put(queue, message)
+
+    def note_run(self, run_id: str) -> None:
+        """Keep which run was opened last, beside the tasks that it has here.
+
+        Raises:
+            QueueError: the broker does not answer.
+        """
+        with explained(self.client):
+            self.client.set(OPEN_RUN, run_id)
+
+    def noted_run(self) -> str | None:
+        """Return the run that was opened last with this broker; None: there was none.
+
+        Raises:
+            QueueError: the broker does not answer.
+        """
+        with explained(self.client):
+            run_id: Any = self.client.get(OPEN_RUN)
+        return None if run_id is None else run_id.decode()
 
     def backlog(self) -> Depth:
         """Count the tasks that wait and those that a worker has taken.

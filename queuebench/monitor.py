@@ -1,7 +1,7 @@
 """The monitor: opens and closes runs, keeps the newest totals of each process, writes the results.
 
 It is not on the way of any message. It may be killed and started again: the record of an open run
-is on disk, and the processes send their totals again.
+is on disk, the broker knows which one is its own, and the processes send their totals again.
 """
 
 from __future__ import annotations
@@ -73,10 +73,11 @@ class Monitor:
         self._measured: Mapping[str, int] = {}
         results.mkdir(parents=True, exist_ok=True)
         self._history = History(results)
-        self._resume()
+        self._left_open = self._read_left_open()
 
-    def _resume(self) -> None:
-        """Go on with the run that was open when the monitor was killed."""
+    def _read_left_open(self) -> dict[str, Run]:
+        """Return the runs that have not ended; one that was killed before its summary's last line gets it."""
+        left_open = {}
         for path in sorted(self._results.glob("*/run.json")):
             if path.with_name("summary.json").exists():
                 continue
@@ -85,23 +86,44 @@ class Monitor:
                 if run.record.get("format") != RECORD_FORMAT:
                     continue
                 if not run.is_open:
-                    # It was killed between the run's end and the last line of its summary.
                     self._write_results(run, series.read(path.with_name("series.jsonl")))
                 else:
-                    self._run, self._series = run, series.read(path.with_name("series.jsonl"))
-                    # While everything was stopped, nothing could move.
-                    run.record["moved_at"] = time.time()
-                    for publisher in run.record["publishers"].values():
-                        publisher["seen_at"] = time.time()
+                    left_open[run.id] = run
+        return left_open
+
+    def _resume(self) -> None:
+        """Go on with the run that was open when the monitor was killed.
+
+        The broker names it, for its messages are where the broker's tasks are. Any other was left open with
+        servers that are gone, or is that of another monitor.
+
+        Raises:
+            QueueError: the broker does not answer; until it does nobody knows which run is open.
+        """
+        if not self._left_open:
+            return
+        run = self._left_open.get(self._broker.noted_run() or "")
+        self._left_open = {}
+        if run is not None:
+            self._run, self._series = run, series.read(self._results / run.id / "series.jsonl")
+            # While everything was stopped, nothing could move.
+            run.record["moved_at"] = time.time()
+            for publisher in run.record["publishers"].values():
+                publisher["seen_at"] = time.time()
 
     def report(self, report: dict[str, Any]) -> None:
-        """Take the newest totals of a process."""
+        """Take the newest totals of a process.
+
+        Raises:
+            QueueError: see `_resume`.
+        """
         now = time.time()
         with self._lock:
             self._processes[report["process"]] = {**report, "runs": {}}
             self._seen_at[report["process"]] = now
             for gone in [p for p, at in self._seen_at.items() if now - at > 10 * GONE_SECONDS]:
                 del self._processes[gone], self._seen_at[gone]
+            self._resume()
             if self._run is not None:
                 self._run.report(report, now)
 
@@ -116,8 +138,13 @@ class Monitor:
             )
 
     def join(self, process: str, burst: int, messages: int, settings: dict[str, Any]) -> dict[str, Any]:
-        """Let a publisher into the open run, or open one."""
+        """Let a publisher into the open run, or open one.
+
+        Raises:
+            QueueError: see `_resume`.
+        """
         with self._lock:
+            self._resume()
             if self._run is None:
                 self._run = self._open(settings)
             first = self._run.join(process, burst, messages, time.time())
@@ -125,15 +152,25 @@ class Monitor:
             return {"run_id": self._run.id, "first": first, "backlog": self._run.record["backlog_before"]}
 
     def leave(self, run_id: str, process: str, burst: int, accepted: list[list[int]]) -> None:
-        """Note that a publisher has ended."""
+        """Note that a publisher has ended.
+
+        Raises:
+            QueueError: see `_resume`.
+        """
         with self._lock:
+            self._resume()
             if self._run is not None and self._run.id == run_id:
                 self._run.leave(process, burst, accepted)
                 self._save()
 
     def progress(self, run_id: str) -> dict[str, Any] | None:
-        """Return how far a run is, with its summary when it is over; None: no such run."""
+        """Return how far a run is, with its summary when it is over; None: no such run.
+
+        Raises:
+            QueueError: see `_resume`.
+        """
         with self._lock:
+            self._resume()
             if self._run is not None and self._run.id == run_id:
                 return how_far(self._run, self._series.points()[-RATE_POINTS:])
         summary = self._history.summary(run_id)
@@ -188,6 +225,8 @@ class Monitor:
 
     def tick(self) -> None:
         """Look at the servers, and close the run where it is over."""
+        with self._lock, contextlib.suppress(QueueError):
+            self._resume()
         run = self._run
         if run is None:
             return
@@ -243,6 +282,7 @@ class Monitor:
             {"queue": sum(depth or (0, 0)), "celery": sum(backlog or (0, 0))},
             alive,
         )
+        self._note(run)
         for name, (info, config) in self._look_at_servers().items():
             run.record["servers"][name] = servers.follow(None, info, config, now, moved=False)
         return run
@@ -266,6 +306,7 @@ class Monitor:
             print(f"monitor: no report of run {run.id}: {error!r}", file=sys.stderr, flush=True)
 
     def _sample(self, run: Run) -> dict[str, Any]:
+        self._note(run)
         depth, backlog = self._depth(), self._backlog()
         empty = None if depth is None or backlog is None else not (sum(depth) or sum(backlog))
         requests = Counter(self._queue.requests())
@@ -297,6 +338,10 @@ class Monitor:
                 config = client.config_get("appendonly", "appendfsync")
             known = self._config[name] = (run_id, config)
         return known[1]
+
+    def _note(self, run: Run) -> None:
+        with contextlib.suppress(QueueError):
+            self._broker.note_run(run.id)
 
     def _depth(self) -> Depth | None:
         with contextlib.suppress(QueueError):
@@ -438,8 +483,11 @@ def application(monitor: Monitor) -> Starlette:
         return JSONResponse({})
 
     async def progress(request: Request) -> Response:
-        found = monitor.progress(request.path_params["run"])
+        found = await asyncio.to_thread(monitor.progress, request.path_params["run"])
         return JSONResponse(found) if found is not None else JSONResponse({"error": "no such run"}, 404)
+
+    async def unknown_yet(_: Request, error: Exception) -> Response:
+        return JSONResponse({"error": str(error)}, 503)
 
     async def page(_: Request) -> Response:
         return HTMLResponse(live)
@@ -488,6 +536,7 @@ def application(monitor: Monitor) -> Starlette:
             Route("/metrics", prometheus_metrics),
             Route("/health", health),
         ],
+        exception_handlers={QueueError: unknown_yet},
         lifespan=lifespan,
     )
 

@@ -74,7 +74,7 @@ class MonitorClient:
                 answer = self._session.request(method, self._url + path, data=data, timeout=(2.0, 30.0))
                 if answer.status_code < 500:
                     break
-                failure = f"answered {answer.status_code}"
+                failure = f"answered {answer.status_code}: {answer.text[:200]}"
             except requests.RequestException as error:
                 failure = f"does not answer: {type(error).__name__}"
             if time.monotonic() > give_up_at:

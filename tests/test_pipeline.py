@@ -254,6 +254,35 @@ def test_what_was_there_before_is_said_and_shipped(tmp_path: Path) -> None:
         assert tally(stack)["distinct"] == 1
 
 
+def test_a_run_left_open_with_servers_that_are_gone_is_not_gone_on_with(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    with pipeline(tmp_path / "first", "REDIS", subscribers=0, results=results) as stack:
+        assert stack.publish("50").wait(timeout=60) == 0
+    (left_open,) = results.iterdir()
+    with pipeline(tmp_path / "second", "REDIS", results=results) as stack:
+        assert_verdict(stack, stack.publish("100", "--wait").wait(timeout=120))
+        assert_all_arrived(stack, 100)
+        assert not (left_open / "summary.json").exists()
+
+
+def test_a_monitor_that_starts_without_the_broker_goes_on_with_the_run_once_it_answers(
+    tmp_path: Path,
+) -> None:
+    with pipeline(tmp_path, "REDIS", subscribers=0) as stack:
+        assert stack.publish("100").wait(timeout=60) == 0
+        (run,) = stack.results.iterdir()
+        stack.services["monitor"].kill()
+        stack.services["broker"].kill()
+        stack.services["monitor"].start()
+        progress = f"{stack.environment['MONITOR_URL']}/runs/{run.name}/progress"
+        assert requests.get(progress, timeout=10).status_code == 503
+        stack.services["broker"].start()
+        eventually(lambda: requests.get(progress, timeout=10).status_code == 200)
+        stack.add_subscriber(1).start()
+        eventually(lambda: bool(summaries(stack)))
+        assert_all_arrived(stack, 100)
+
+
 def test_a_message_that_vanished_is_lost_and_the_publisher_says_so(tmp_path: Path) -> None:
     with pipeline(tmp_path, "REDIS", subscribers=0) as stack:
         publisher = stack.publish("100", "--wait")
