@@ -10,8 +10,24 @@ from pathlib import Path
 
 from celery import Celery
 from celery.exceptions import Reject
+from kombu.serialization import register
+from kombu.utils.json import dumps, loads
 
 from queuebench import transport
+
+
+def stop_once() -> None:
+    """Send this worker, which leads its session, SIGQUIT, unless one was sent it before."""
+    marker = Path(f"{os.environ['APP_DONE']}.stopped")
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getsid(0), signal.SIGQUIT)
+
+
+def loads_and_stops(text: str | bytes) -> object:
+    """Decode a message; the signal comes before it has become a task."""
+    stop_once()
+    return loads(text)
 
 
 def make(url: str, kind: str, slots: int, options: dict[str, object]) -> Celery:
@@ -22,6 +38,8 @@ def make(url: str, kind: str, slots: int, options: dict[str, object]) -> Celery:
     else:
         app.conf.update(broker_url=url, task_acks_late=True, task_ignore_result=True)
     app.conf.update(worker_hijack_root_logger=True, task_queue_max_priority=10)
+    app.conf.update(accept_content=["json", "stopping-json"])
+    register("stopping-json", dumps, loads_and_stops, "application/x-stopping-json", "utf-8")
 
     def write(entry: str) -> None:
         with Path(os.environ["APP_DONE"]).open("a") as done:
@@ -30,6 +48,12 @@ def make(url: str, kind: str, slots: int, options: dict[str, object]) -> Celery:
     @app.task(name="note", shared=False)
     def note(entry: str, seconds: float = 0.0) -> None:
         time.sleep(seconds)
+        write(entry)
+
+    @app.task(name="stops", shared=False)
+    def stops(entry: str) -> None:
+        stop_once()
+        time.sleep(0.2)
         write(entry)
 
     @app.task(name="poison", shared=False, bind=True)

@@ -14,6 +14,8 @@ import contextlib
 import json
 import logging
 import math
+import os
+import signal
 import socket
 import ssl
 import threading
@@ -22,13 +24,14 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files
 from queue import Empty
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 from weakref import WeakSet
 
 import redis
-from celery.signals import worker_shutting_down
+from celery.concurrency import solo
+from celery.signals import worker_ready, worker_shutting_down
 from celery.worker import state as worker_state
 from celery.worker.request import Request as CeleryRequest
 from kombu.transport import TRANSPORT_ALIASES, virtual
@@ -417,7 +420,7 @@ class Channel(kombu_redis.Channel):
         delivered, began = 0, monotonic()
         # Where delivering is running, as in the solo pool, broadcasts and signals get their turn in between.
         while self._inbox and not _stopping() and monotonic() - began < TURN_SECONDS:
-            # It leaves the inbox when it is somewhere else: Celery's signal handlers may raise at any moment.
+            # It leaves the inbox when it is somewhere else: what raises in between does not lose it.
             queue, tag, payload = self._inbox[0]
             if queue not in self._callbacks or queue not in self._active_queues:
                 self._return(queue, tag, payload)
@@ -629,7 +632,9 @@ class Channel(kombu_redis.Channel):
 
 
 def _stopping() -> bool:
-    """Return whether this process is a Celery worker that was told to stop."""
+    """Return whether this process is a Celery worker that was told to stop, or has a signal to see to."""
+    if _Deferred.pending:
+        return True
     stop, terminate = worker_state.should_stop, worker_state.should_terminate
     return (stop is not None and stop is not False) or (terminate is not None and terminate is not False)
 
@@ -652,6 +657,8 @@ class _Poller(kombu_redis.MultiChannelPoller):
 
     def get(self, callback: Any, timeout: float | None = None) -> None:
         self._in_protected_read = True
+        if any(channel.active_queues for channel in self._channels):
+            _Deferred.consumer = self
         try:
             try:
                 self.maybe_refresh_binding_expiry()
@@ -668,6 +675,9 @@ class _Poller(kombu_redis.MultiChannelPoller):
             self._in_protected_read = False
             while self.after_read:
                 self.after_read.pop()()
+            if _Deferred.consumer is self:
+                _Deferred.consumer = None
+                _Deferred.catch_up()
 
     def _serve(self, timeout: float | None) -> bool:
         consuming = [channel for channel in list(self._channels) if channel.active_queues]
@@ -740,6 +750,60 @@ def _wake_all(**_: Any) -> None:
 worker_shutting_down.connect(_wake_all, weak=False)
 
 
+class _Deferred:
+    """A signal handler that waits until the consumer has no message in its hands.
+
+    Celery's own run wherever the signal finds the main thread, wait for the pool there, and may raise.
+    Between a message and its task, kombu would take what they raise for the sign of a message that cannot
+    be decoded, and Celery would acknowledge that one: lost. In a greenlet of the pool, or in the middle of
+    handing it a task, they would wait for themselves.
+    """
+
+    consumer: ClassVar[_Poller | None] = None
+    pending: ClassVar[deque[tuple[_Deferred, int]]] = deque()
+
+    def __init__(self, handler: Callable[[int, Any], Any]) -> None:
+        self.handler, self.pid = handler, os.getpid()
+
+    def __call__(self, number: int, frame: Any) -> None:
+        if self.consumer is None or self.pid != os.getpid():
+            self.run(number, frame)
+        else:
+            self.pending.append((self, number))
+            self.consumer.wake()
+
+    def run(self, number: int, frame: Any = None) -> None:
+        try:
+            self.handler(number, frame)
+        finally:
+            self.install()  # Celery's handlers replace each other
+
+    @classmethod
+    def catch_up(cls) -> None:
+        """Run what has been deferred."""
+        while cls.pending:
+            deferred, number = cls.pending.popleft()
+            deferred.run(number)
+
+    @classmethod
+    def install(cls) -> None:
+        """Defer the signals that stop a worker, where it has the main thread."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+            handler = signal.getsignal(number)
+            if callable(handler) and not isinstance(handler, cls):
+                with contextlib.suppress(ValueError):
+                    signal.signal(number, cls(handler))
+
+
+def _defer_signals(sender: Any, **_: Any) -> None:
+    """Defer them in a worker that is ready, unless its tasks run in the hands of the consumer."""
+    if not isinstance(sender.pool, solo.TaskPool):
+        _Deferred.install()
+
+
+worker_ready.connect(_defer_signals, weak=False)
+
+
 class Transport(kombu_redis.Transport):
     """kombu's Redis transport with leases."""
 
@@ -754,7 +818,15 @@ class Transport(kombu_redis.Transport):
 
 
 class Request(CeleryRequest):  # type: ignore[misc]
-    """A task request that is not acknowledged when a cold shutdown ended it: Celery's gevent pool would."""
+    """A task request that a cold shutdown does not lose.
+
+    One that it ended is not acknowledged, which Celery's gevent pool would do. One that it cannot end, in a
+    thread, is waited for.
+    """
+
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        with contextlib.suppress(NotImplementedError):
+            super().cancel(pool, signal, emit_retry)
 
     def acknowledge(self) -> None:
         if not self._already_cancelled:
