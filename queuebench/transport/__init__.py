@@ -657,7 +657,7 @@ class _Poller(kombu_redis.MultiChannelPoller):
 
     def get(self, callback: Any, timeout: float | None = None) -> None:
         self._in_protected_read = True
-        if any(channel.active_queues for channel in self._channels):
+        if any(channel.active_queues for channel in list(self._channels)):
             _Deferred.consumer = self
         try:
             try:
