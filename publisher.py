@@ -11,7 +11,7 @@ import sys
 
 from queuebench import settings
 from queuebench.errors import QueueBenchError
-from queuebench.publication import Publication
+from queuebench.pipeline.publisher import Publication
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ import sys
 
 from queuebench import settings
 from queuebench.errors import QueueBenchError
-from queuebench.subscription import Subscription
+from queuebench.pipeline.subscriber import Subscription
 from task import push_data, push_several
 
 

@@ -12,9 +12,9 @@ from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 
 from queuebench import settings
-from queuebench.broker import celery_settings
+from queuebench.broker.broker import celery_settings
 from queuebench.message import Message
-from queuebench.shipping import Shipping
+from queuebench.pipeline.worker import Shipping
 
 SETTINGS = settings.load_or_exit("task")
 

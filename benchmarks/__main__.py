@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 
 from benchmarks.harness import Bench, Row
+from queuebench.bench.stack import clean_environment
 from queuebench.errors import QueueBenchError
-from queuebench.stack import clean_environment
 
 STAGES = ("publish", "hand_over", "sqs", "worker")
 

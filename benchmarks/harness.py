@@ -10,7 +10,7 @@ from pathlib import Path
 
 from redis import Redis
 
-from queuebench.stack import Service, Stack
+from queuebench.bench.stack import Service, Stack
 
 # Of a core: what is left is what a process that waits for servers on two cores does not get.
 FULL_CORE = 0.75

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 from benchmarks.harness import cpu_seconds, rss_mib, until
+from queuebench.bench.stack import Stack
 from queuebench.errors import QueueBenchError
-from queuebench.stack import Stack
 
 TARGET = 0.02  # of a core: subscribers, workers and monitor together
 SETTLE_SECONDS = 5.0

@@ -27,14 +27,14 @@ from redis import Redis
 
 from benchmarks.harness import cpu_seconds, until
 from benchmarks.worker import SLOTS, Shipping
-from queuebench.stack import Service, Stack
+from queuebench.bench.stack import Service, Stack
 
 ALLOWED = 0.05
 # The same programs, after what records and reports has become nothing.
 CUT_OUT = """
 import runpy, sys
-from queuebench.endpoint import Endpoint
-from queuebench.telemetry import Telemetry
+from queuebench.endpoint.endpoint import Endpoint
+from queuebench.measuring.telemetry import Telemetry
 for name in ("record", "accepted", "start", "close"):
     setattr(Telemetry, name, lambda *_, **__: None)
 Endpoint._note = lambda endpoint: endpoint._arrivals.clear()

@@ -10,10 +10,10 @@ from contextlib import closing
 from redis import Redis
 
 from benchmarks.harness import Bench, Row, Sample, median, share, timed, times
-from queuebench.flood import Flood
+from queuebench.measuring.telemetry import Telemetry
+from queuebench.pipeline.flood import Flood
 from queuebench.queues import Queue
 from queuebench.queues.redis_list import RedisList
-from queuebench.telemetry import Telemetry
 
 RUN = "20261123-120000-redis-a1b2"
 

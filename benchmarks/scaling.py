@@ -31,8 +31,8 @@ from typing import Any
 import orjson
 
 from benchmarks.harness import cpu_seconds, until
+from queuebench.bench.stack import Service, Stack
 from queuebench.errors import QueueBenchError
-from queuebench.stack import Service, Stack
 
 SIZES = (10_000, 100_000, 1_000_000)
 REPEATED_UP_TO = 100_000

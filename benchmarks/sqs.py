@@ -20,9 +20,9 @@ from redis import Redis
 from benchmarks.hand_over import plain_app
 from benchmarks.harness import FULL_CORE, Bench, Row, Sample, cpu_seconds, median, timed, times, until
 from benchmarks.publish import bodies, flood
+from queuebench.bench.stack import Stack
 from queuebench.queues.sqs import Sqs
 from queuebench.settings import load
-from queuebench.stack import Stack
 
 THREADS = (1, 4, 16, 32)
 SETTINGS = {"CELERY_BACKLOG_LIMIT": "10000000", "MONITOR_URL": ""}

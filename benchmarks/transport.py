@@ -25,7 +25,7 @@ import redis
 from celery import Celery
 
 from benchmarks.harness import cpu_seconds_of
-from queuebench import transport
+from queuebench.broker import transport
 
 ROOT = Path(__file__).parent.parent
 KINDS = ("kombu", "leased")

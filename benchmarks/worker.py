@@ -14,10 +14,10 @@ from redis import Redis
 from benchmarks.hand_over import plain_app
 from benchmarks.harness import FULL_CORE, Bench, Row, Sample, cpu_seconds, median, share, until
 from benchmarks.publish import RUN
-from queuebench.broker import Broker
-from queuebench.handover import HandOver
+from queuebench.bench.stack import Service, Stack
+from queuebench.broker.broker import Broker
 from queuebench.message import Message
-from queuebench.stack import Service, Stack
+from queuebench.pipeline.hand_over import HandOver
 
 SLOTS = 1000
 PER_TASK = 10

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from redis import Redis
 
+from queuebench.bench.stack import Stack, clean_environment
 from queuebench.queues import Queue, open_queue
-from queuebench.stack import Stack, clean_environment
 from tests.held_endpoint import Held
 
 # Nothing that is timed may fail on a busy machine.

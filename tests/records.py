@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from queuebench.histogram import Histogram
+from queuebench.measuring.histogram import Histogram
 from queuebench.settings import load
 
 START = 1_000_000.0

@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from queuebench.dead_letters import KEY, DeadLetter
+from queuebench.bench.stack import Service, Stack
+from queuebench.broker.dead_letters import KEY, DeadLetter
 from queuebench.errors import MessageError
 from queuebench.message import decode
-from queuebench.push import idempotency_key
-from queuebench.stack import Service, Stack
+from queuebench.pipeline.post import idempotency_key
 
 MIB = 1024 * 1024
 FINE = b'{"p":"+5511999990000","m":"hello"}'

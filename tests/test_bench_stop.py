@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from queuebench.stack import ROOT
+from queuebench.bench.stack import ROOT
 
 MARK = "QUEUEBENCH_TEST_MARK"
 

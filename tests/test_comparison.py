@@ -3,8 +3,8 @@ import io
 
 import pytest
 
-from queuebench import comparison
-from queuebench.metrics import summarise
+from queuebench.figures import comparison
+from queuebench.figures.summary import summarise
 from queuebench.report import show
 from tests.records import shipped
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from queuebench.broker import Broker
-from queuebench.dead_letters import KEY, DeadLetter, of_message, of_task
-from queuebench.handover import Envelope
+from queuebench.bench.stack import ROOT, Stack
+from queuebench.broker.broker import Broker
+from queuebench.broker.dead_letters import KEY, DeadLetter, of_message, of_task
 from queuebench.message import Message, decode
+from queuebench.pipeline.hand_over import Envelope
 from queuebench.queues import open_queue
 from queuebench.settings import load
-from queuebench.stack import ROOT, Stack
 
 
 @pytest.fixture(params=["REDIS", "SQS"])

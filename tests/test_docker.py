@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from queuebench.stack import ROOT, free_port
+from queuebench.bench.stack import ROOT, free_port
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 

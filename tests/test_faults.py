@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from queuebench.stack import Stack
+from queuebench.bench.stack import Stack
 from tests.faults.__main__ import Fault, inflict, line_of, plan, stack_of
 from tests.faults.kinds import KINDS, Layout
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuebench.histogram import GAMMA, Histogram
+from queuebench.measuring.histogram import GAMMA, Histogram
 
 durations = st.floats(min_value=-10.0, max_value=1e5, allow_nan=False)
 

@@ -12,7 +12,7 @@ import pytest
 import requests
 from redis import Redis
 
-from queuebench.stack import Stack
+from queuebench.bench.stack import Stack
 
 RUN_SECONDS = 120.0
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuebench.dead_letters import DeadLetter, of_task
+from queuebench.broker.dead_letters import DeadLetter, of_task
 from queuebench.errors import MessageError
 from queuebench.message import MAX_BODY_BYTES, Message, decode
 

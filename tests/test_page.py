@@ -19,10 +19,10 @@ from selenium.webdriver.chrome.service import Service as Driver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from queuebench.metrics import summarise
+from queuebench.bench.stack import ROOT, Service, Stack, clean_environment, free_port
+from queuebench.figures.summary import summarise
+from queuebench.measuring.run import RECORD_FORMAT
 from queuebench.report import main as report
-from queuebench.run import RECORD_FORMAT
-from queuebench.stack import ROOT, Service, Stack, clean_environment, free_port
 from tests.records import START, shipped
 
 pytestmark = pytest.mark.browser

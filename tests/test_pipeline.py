@@ -19,9 +19,9 @@ import pytest
 import requests
 from redis import Redis
 
-from queuebench.dead_letters import KEY as DEAD_LETTERS
-from queuebench.dead_letters import DeadLetter
-from queuebench.stack import ROOT, Service, Stack
+from queuebench.bench.stack import ROOT, Service, Stack
+from queuebench.broker.dead_letters import KEY as DEAD_LETTERS
+from queuebench.broker.dead_letters import DeadLetter
 
 QUICK = {"PUSH_SECONDS": "0.1", "WORKER_SLOTS": "200"}
 

@@ -1,4 +1,4 @@
-from queuebench.progress import progress_line, time_left
+from queuebench.report.progress import progress_line, time_left
 
 
 def test_a_line_for_a_log_says_what_is_where_and_how_long_it_takes() -> None:

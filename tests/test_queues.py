@@ -12,12 +12,12 @@ import pytest
 import requests
 from redis import Redis
 
+from queuebench.bench.stack import Stack
 from queuebench.errors import QueueError, SettingsError, Unreachable
+from queuebench.plumbing.redis_client import PushOnce, connect
 from queuebench.queues import Queue, open_queue
 from queuebench.queues.sqs import Sqs
-from queuebench.redis_client import PushOnce, connect
 from queuebench.settings import load
-from queuebench.stack import Stack
 from tests.conftest import Opener
 
 UNICODE = ["plain", "Olá, você", "日本語", "emoji 🚀🧵", '"quotes" \\ and \n', "עברית", "\u2028", "é" * 1000]

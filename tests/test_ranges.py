@@ -3,7 +3,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuebench.ranges import Ranges
+from queuebench.measuring.ranges import Ranges
 
 pairs = st.lists(
     st.tuples(st.integers(0, 60), st.integers(0, 8)).map(lambda pair: (pair[0], pair[0] + pair[1])),

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from queuebench.run import EMPTY_SECONDS, GONE_SECONDS, STUCK_SECONDS, Run
+from queuebench.measuring.run import EMPTY_SECONDS, GONE_SECONDS, STUCK_SECONDS, Run
 
 NOW = 1000.0
 

@@ -4,8 +4,8 @@ from typing import Any
 import orjson
 import pytest
 
-from queuebench import series
-from queuebench.series import Series
+from queuebench.measuring import series
+from queuebench.measuring.series import Series
 
 
 def point(at: float, **more: Any) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
+from queuebench.bench.stack import ROOT, Stack, clean_environment
 from queuebench.errors import SettingsError
 from queuebench.settings import load
-from queuebench.stack import ROOT, Stack, clean_environment
 
 
 def test_nothing_set_works() -> None:

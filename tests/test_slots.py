@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from queuebench.slots import Slots
+from queuebench.pipeline.slots import Slots
 
 
 def test_every_part_is_done_once_and_those_that_failed_come_back_with_the_reason() -> None:

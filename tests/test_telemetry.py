@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuebench.telemetry import IDLE_GAP_SECONDS, MOST_INTERVALS, extend_active
+from queuebench.measuring.telemetry import IDLE_GAP_SECONDS, MOST_INTERVALS, extend_active
 
 times = st.integers(0, 400).map(lambda halves: halves / 2.0)
 spells = st.lists(st.tuples(times, st.integers(0, 6)), min_size=1, max_size=60).map(

@@ -14,7 +14,7 @@ from kombu.entity import Exchange, Queue
 from kombu.exceptions import ChannelError
 from kombu.messaging import Consumer, Producer
 
-from queuebench import transport
+from queuebench.broker import transport
 from queuebench.errors import SettingsError
 from tests.transport_fixtures import Line, Server, broker, empty, server, until
 

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from queuebench import transport
+from queuebench.broker import transport
 from tests.transport_app import make
 from tests.transport_fixtures import EVERYTHING, Server, Worker, broker, empty, server, until, work
 

@@ -13,7 +13,7 @@ from celery.exceptions import Reject
 from kombu.serialization import register
 from kombu.utils.json import dumps, loads
 
-from queuebench import transport
+from queuebench.broker import transport
 
 
 def stop_once() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from queuebench import transport
+from queuebench.broker import transport
 
 ROOT = Path(__file__).parent.parent
 EVERYTHING = bool(os.environ.get("FAULTS"))

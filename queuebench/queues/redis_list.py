@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from queuebench.errors import QueueError
+from queuebench.plumbing.redis_client import PushOnce, connect, explained
 from queuebench.queues.base import Batch, Depth, Queue
-from queuebench.redis_client import PushOnce, connect, explained
 
 LEASE_SECONDS = 10.0
 RENEWALS_PER_LEASE = 4

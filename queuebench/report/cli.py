@@ -9,8 +9,9 @@ from typing import Any
 
 import orjson
 
-from queuebench import capacity, series
-from queuebench.comparison import RecordError
+from queuebench.figures import planner
+from queuebench.figures.comparison import RecordError
+from queuebench.measuring import series
 from queuebench.report.page import page_data, write_report
 from queuebench.report.terminal import show
 
@@ -27,8 +28,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's id, or its folder")
     parser.add_argument("--results", type=Path, default=Path("results"), help="where runs are looked for")
     parser.add_argument("--output", type=Path, metavar="FILE", help="the HTML (default: beside the last run)")
-    parser.add_argument("--target", type=_target, default=capacity.DEFAULT_TARGET, help="messages to plan")
-    parser.add_argument("--hours", type=_hours, default=capacity.DEFAULT_HOURS, help="… and in how long")
+    parser.add_argument("--target", type=_target, default=planner.DEFAULT_TARGET, help="messages to plan")
+    parser.add_argument("--hours", type=_hours, default=planner.DEFAULT_HOURS, help="… and in how long")
     options = parser.parse_args(argv)
     folders = list(dict.fromkeys(find(options.results, run) for run in options.runs))
     summaries = [read_summary(folder) for folder in folders]

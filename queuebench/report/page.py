@@ -10,8 +10,9 @@ from typing import Any
 
 import orjson
 
-from queuebench import capacity, comparison, series
-from queuebench.comparison import Group
+from queuebench.figures import comparison, planner
+from queuebench.figures.comparison import Group
+from queuebench.measuring import series
 from queuebench.report.terminal import notes
 
 HERE = Path(__file__).parent
@@ -20,8 +21,8 @@ Points = Sequence[Mapping[str, Any]]
 
 def page_data(
     runs: Sequence[tuple[Mapping[str, Any], Points]],
-    target: int = capacity.DEFAULT_TARGET,
-    hours: float = capacity.DEFAULT_HOURS,
+    target: int = planner.DEFAULT_TARGET,
+    hours: float = planner.DEFAULT_HOURS,
 ) -> dict[str, Any]:
     """Return all that the page shows of some runs: (summary, points of its time series) each."""
     groups = comparison.group([summary for summary, _ in runs])

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from queuebench import capacity, comparison
+from queuebench.figures import comparison, planner
 
 # A log has no width of its own.
 LOG_COLUMNS = 120
@@ -19,8 +19,8 @@ COLOURS = {"valid": "green", "invalid": "bold red", "lost": "bold red", "running
 
 def show(
     summaries: Sequence[Mapping[str, Any]],
-    target: int = capacity.DEFAULT_TARGET,
-    hours: float = capacity.DEFAULT_HOURS,
+    target: int = planner.DEFAULT_TARGET,
+    hours: float = planner.DEFAULT_HOURS,
     file: TextIO | None = None,
 ) -> int:
     """Print runs side by side, with what they answer; return 0 where all are valid and lossless, else 1."""

@@ -25,7 +25,7 @@ from typing import Any
 
 import orjson
 
-from queuebench.stack import ROOT, Stack
+from queuebench.bench.stack import ROOT, Stack
 from tests.faults.kinds import BOTH, KINDS, Kind, Layout, sqs_client
 from tests.faults.scene import SETTINGS, LinedStack, Scene
 

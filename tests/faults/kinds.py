@@ -16,7 +16,7 @@ import boto3
 import requests
 from redis import Redis
 
-from queuebench.stack import Service
+from queuebench.bench.stack import Service
 from tests.faults.scene import LANES, SLOTS, LinedStack, Scene
 
 BOTH = ("REDIS", "SQS")

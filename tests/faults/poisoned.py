@@ -5,7 +5,7 @@ import signal
 
 import task
 from queuebench.message import Message
-from queuebench.shipping import Shipping
+from queuebench.pipeline.worker import Shipping
 
 app = task.app
 _ship = Shipping.ship

@@ -14,15 +14,14 @@ import orjson
 import requests
 from redis import Redis
 
-from queuebench import dead_letters, transport
 from queuebench import settings as settings_module
-from queuebench.broker import CELERY_QUEUE
+from queuebench.bench.stack import Service, Stack
+from queuebench.broker.broker import CELERY_QUEUE, dead_letters, transport
 from queuebench.errors import Unreachable
+from queuebench.measuring.ranges import Ranges
 from queuebench.queues import open_queue
 from queuebench.queues.redis_list import RedisList
 from queuebench.queues.sqs import Sqs
-from queuebench.ranges import Ranges
-from queuebench.stack import Service, Stack
 from tests.transport_fixtures import Line
 
 SLOTS = 200

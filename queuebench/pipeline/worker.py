@@ -12,15 +12,15 @@ from celery import signals
 from celery.exceptions import Reject
 from kombu.utils.json import dumps
 
-from queuebench import dead_letters, open_files
-from queuebench.broker import Broker
+from queuebench.broker.broker import Broker, dead_letters
 from queuebench.errors import QueueBenchError, Unreachable
+from queuebench.measuring.telemetry import Telemetry
 from queuebench.message import Message
-from queuebench.printable import escape_record
-from queuebench.push import GivenUp, Pusher, Stopped
+from queuebench.pipeline.post import GivenUp, Pusher, Stopped
+from queuebench.pipeline.slots import Slots
+from queuebench.plumbing import open_files
+from queuebench.plumbing.printable import escape_record
 from queuebench.settings import Settings
-from queuebench.slots import Slots
-from queuebench.telemetry import Telemetry
 
 
 class Shipping:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from queuebench import capacity
 from queuebench.errors import QueueBenchError
+from queuebench.figures import planner
 
 Summary = Mapping[str, Any]
 
@@ -169,7 +169,7 @@ Show = Callable[[float], str]
 
 def how_many(group: Group, target: int, hours: float) -> dict[str, Any] | None:
     """Return what a target needs, by the medians of the group."""
-    return capacity.how_many(group.middle, target, hours)
+    return planner.how_many(group.middle, target, hours)
 
 
 def _cell(values: Sequence[float | None], show: Show) -> Cell:
@@ -307,7 +307,7 @@ def _names(keys: Sequence[tuple[Any, ...]]) -> list[str]:
 def _middle(runs: Sequence[Summary]) -> Summary:
     middle: dict[str, Any] = _median(trusted(runs))
     # What a process carries follows from the medians, with a reason that fits them.
-    return {**middle, "capacity": capacity.per_process(middle)}
+    return {**middle, "capacity": planner.per_process(middle)}
 
 
 def _median(values: Sequence[Any]) -> Any:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from queuebench import capacity, cost
-from queuebench.histogram import Histogram
-from queuebench.ranges import Ranges
+from queuebench.figures import cost, planner
+from queuebench.measuring.histogram import Histogram
+from queuebench.measuring.ranges import Ranges
 
 LATENCIES = ("publish", "queue_wait", "hand_over", "celery_wait", "push", "end_to_end", "answer")
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
@@ -80,7 +80,7 @@ def summarise(record: Mapping[str, Any]) -> dict[str, Any]:
             "refused": _spent(processes, "unassigned", "refused"),
         },
     }
-    summary["capacity"] = capacity.per_process(summary)
+    summary["capacity"] = planner.per_process(summary)
     summary["cost"] = cost.of_run(
         record["queue"],
         settings,
@@ -89,8 +89,8 @@ def summarise(record: Mapping[str, Any]) -> dict[str, Any]:
         _billable(summary["sqs"]),
         summary["capacity"].get("worker", {}).get("per_second", 0.0),
     )
-    summary["bottleneck"] = capacity.bottleneck(summary)
-    summary["how_many"] = capacity.how_many(summary)
+    summary["bottleneck"] = planner.bottleneck(summary)
+    summary["how_many"] = planner.how_many(summary)
     summary["reasons"] = _reasons(summary)
     summary["warnings"] = _warnings(record, summary)
     summary["valid"] = not summary["reasons"]
@@ -293,7 +293,7 @@ def _cpu_share(processes: Processes, role: str) -> float | None:
         return round(flood_us / 1e6 / active, 4)
     if busy >= 1.0:
         return round(_busy(processes, "cpu_seconds") / busy, 4)
-    if active >= capacity.LEAST_SECONDS:
+    if active >= planner.LEAST_SECONDS:
         return round(min(1.0, sum(map(_process_cpu, processes)) / active), 4)
     return None
 

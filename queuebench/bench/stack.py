@@ -19,7 +19,7 @@ from types import TracebackType
 from queuebench import settings as settings_module
 from queuebench.errors import QueueBenchError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 # The endpoint and the servers stand for other people's machines: they get the CPU that they need before the

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
-from queuebench.ranges import Ranges
+from queuebench.measuring.ranges import Ranges
 
 GONE_SECONDS = 10.0  # a process that did not report for so long is taken for dead
 EMPTY_SECONDS = 10.0  # nothing moves and nothing is left: the rest is lost

@@ -11,11 +11,11 @@ import time
 from collections.abc import Iterator
 
 from queuebench import settings as settings_module
-from queuebench.broker import Broker
-from queuebench.dead_letters import DeadLetter
+from queuebench.broker.broker import Broker
+from queuebench.broker.dead_letters import DeadLetter
 from queuebench.errors import MessageError, QueueError, Unreachable
 from queuebench.message import decode
-from queuebench.printable import printable
+from queuebench.plumbing.printable import printable
 from queuebench.queues import Queue, open_queue
 
 PAGE = 1000

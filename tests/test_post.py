@@ -6,16 +6,16 @@ import threading
 
 import pytest
 
-from queuebench import push
 from queuebench.message import Message
-from queuebench.push import GivenUp, Pusher
+from queuebench.pipeline import post
+from queuebench.pipeline.post import GivenUp, Pusher
 from tests.held_endpoint import Held
 
 MESSAGE = Message("run-1", "+5511999990000", "hello", "run", 1)
 
 
 def test_an_answer_may_take_longer_than_a_connection(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push, "CONNECT_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(post, "CONNECT_TIMEOUT_SECONDS", 0.2)
     pusher = Pusher(held.url, 1, 0.0, timeout=30.0, tries=1)
     threading.Timer(1.0, held.may_answer.set).start()
     assert pusher.push(MESSAGE) == 1

@@ -23,8 +23,8 @@ from typing import Any
 import orjson
 import requests
 
-from queuebench.histogram import Histogram
-from queuebench.ranges import Ranges
+from queuebench.measuring.histogram import Histogram
+from queuebench.measuring.ranges import Ranges
 
 REPORT_SECONDS = 1.0
 # How often a process that has nothing new says that it is alive.

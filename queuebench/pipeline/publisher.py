@@ -9,13 +9,15 @@ import uuid
 from types import FrameType
 from typing import Any
 
-from queuebench import comparison, cost, progress, report
+from queuebench import report
 from queuebench.errors import SettingsError
-from queuebench.flood import Flood
-from queuebench.monitor_client import MonitorClient, MonitorError
+from queuebench.figures import comparison, cost
+from queuebench.measuring.client import MonitorClient, MonitorError
+from queuebench.measuring.telemetry import Telemetry
+from queuebench.pipeline.flood import Flood
 from queuebench.queues import open_queue
+from queuebench.report import progress
 from queuebench.settings import Settings
-from queuebench.telemetry import Telemetry
 
 BATCHES_PER_BURST = 10**9
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from queuebench import comparison
+from queuebench.figures import comparison
 
 MOST_RUNS = 200
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from queuebench import cost
+from queuebench.figures import cost
 
 # A process or a server of which so much is used has nothing left that counts.
 FULL = 0.85

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from queuebench.errors import QueueError, Unreachable
+from queuebench.measuring.telemetry import Telemetry
 from queuebench.queues import Queue
-from queuebench.telemetry import Telemetry
 
 GIVE_UP_SECONDS = 60.0  # without one message accepted
 LONGEST_PAUSE_SECONDS = 2.0

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from queuebench.metrics import summarise
+from queuebench.figures.summary import summarise
 from tests.records import START, process, record, shipped, totals
 
 SERVER = {

@@ -10,9 +10,9 @@ from typing import Any
 
 import uvicorn
 
-from queuebench import open_files
 from queuebench.errors import QueueBenchError
-from queuebench.telemetry import Telemetry
+from queuebench.measuring.telemetry import Telemetry
+from queuebench.plumbing import open_files
 
 
 def serve(app: Any, name: str, host: str, port: int, telemetry: Telemetry | None = None) -> int:

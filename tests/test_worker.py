@@ -11,7 +11,7 @@ from celery.exceptions import Reject
 
 from queuebench import settings
 from queuebench.message import Message
-from queuebench.shipping import Shipping
+from queuebench.pipeline.worker import Shipping
 from tests.held_endpoint import Held
 
 SLOTS = 3

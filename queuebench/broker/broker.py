@@ -7,11 +7,11 @@ from typing import Any
 import orjson
 from kombu.connection import Connection
 
-from queuebench import dead_letters, transport
-from queuebench.dead_letters import DeadLetter
+from queuebench.broker import dead_letters, transport
+from queuebench.broker.dead_letters import DeadLetter
 from queuebench.errors import MessageError
+from queuebench.plumbing.redis_client import connect, explained
 from queuebench.queues.base import Depth
-from queuebench.redis_client import connect, explained
 
 CELERY_QUEUE = "celery"
 OPEN_RUN = "open_run"

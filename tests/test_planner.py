@@ -1,8 +1,8 @@
 import pytest
 
-from queuebench import capacity
-from queuebench.cost import LONG_POLL_SECONDS, break_even
-from queuebench.metrics import summarise
+from queuebench.figures import planner
+from queuebench.figures.cost import LONG_POLL_SECONDS, break_even
+from queuebench.figures.summary import summarise
 from queuebench.queues import sqs
 from tests.records import shipped
 
@@ -75,7 +75,7 @@ def test_a_late_endpoint_is_the_bottleneck() -> None:
 
 def test_how_many_answers_the_original_question_with_its_arithmetic() -> None:
     summary = summarise(shipped(10_000, slots=1000, push_seconds=1.0, worker_cpu=8.0, subscriber_cpu=0.5))
-    answer = capacity.how_many(summary)
+    answer = planner.how_many(summary)
     assert answer is not None
     assert answer["text"] == "1,000,000 in 1 hour: 278 slots = 1 worker, 1 subscriber; about $0.10"
     # 2 processes × $0.0363 and an hour of a Redis at $0.032
@@ -86,11 +86,11 @@ def test_how_many_answers_the_original_question_with_its_arithmetic() -> None:
 
 def test_ten_times_the_target_takes_ten_times_the_slots() -> None:
     summary = summarise(shipped(10_000, slots=1000, worker_cpu=20.0))
-    answer = capacity.how_many(summary, 10_000_000, 1.0)
+    answer = planner.how_many(summary, 10_000_000, 1.0)
     assert answer is not None
     # 2,778/s; by CPU a worker carries 1 ÷ 2 ms = 500/s.
     assert (answer["slots"], answer["workers"], answer["subscribers"]) == (2778, 6, 1)
-    slower = capacity.how_many(summary, 10_000_000, 10.0)
+    slower = planner.how_many(summary, 10_000_000, 10.0)
     assert slower is not None
     assert (slower["slots"], slower["workers"]) == (278, 1)
 

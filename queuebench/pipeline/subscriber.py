@@ -12,14 +12,14 @@ from operator import attrgetter
 from types import FrameType
 from typing import Any
 
-from queuebench.broker import Broker
-from queuebench.dead_letters import DeadLetter
+from queuebench.broker.broker import Broker
+from queuebench.broker.dead_letters import DeadLetter
 from queuebench.errors import MessageError, QueueError, Unreachable
-from queuebench.handover import HandOver
+from queuebench.measuring.telemetry import Telemetry
 from queuebench.message import Message, decode
+from queuebench.pipeline.hand_over import HandOver
 from queuebench.queues import Batch, open_queue
 from queuebench.settings import Settings
-from queuebench.telemetry import Telemetry
 
 IDLE_SECONDS = 2.0  # that a stop leaves to lanes that wait for messages
 BUSY_SECONDS = 30.0  # that it leaves to lanes that are passing some on

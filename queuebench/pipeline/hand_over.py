@@ -21,11 +21,10 @@ from kombu.connection import Connection
 from kombu.messaging import Producer
 from kombu.utils.json import dumps
 
-from queuebench import dead_letters
-from queuebench.broker import Broker
-from queuebench.dead_letters import DeadLetter
+from queuebench.broker.broker import Broker, dead_letters
+from queuebench.broker.dead_letters import DeadLetter
 from queuebench.message import Message
-from queuebench.redis_client import PushOnce
+from queuebench.plumbing.redis_client import PushOnce
 
 
 class Envelope:

@@ -30,18 +30,20 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from queuebench import dead_letters, metrics, prometheus, series, servers
 from queuebench import settings as settings_module
-from queuebench.broker import Broker
+from queuebench.broker.broker import Broker, dead_letters
 from queuebench.errors import MessageError, QueueError
-from queuebench.history import History
+from queuebench.figures.summary import summarise
+from queuebench.measuring import redis_usage, series
+from queuebench.measuring.ranges import Ranges
+from queuebench.measuring.run import GONE_SECONDS, RECORD_FORMAT, Run
+from queuebench.measuring.series import Series
+from queuebench.monitor import prometheus
+from queuebench.monitor.history import History
+from queuebench.plumbing.redis_client import connect, explained
+from queuebench.plumbing.serve import serve
 from queuebench.queues import Depth, open_queue
-from queuebench.ranges import Ranges
-from queuebench.redis_client import connect, explained
 from queuebench.report import html, page_data, write_report
-from queuebench.run import GONE_SECONDS, RECORD_FORMAT, Run
-from queuebench.series import Series
-from queuebench.serve import serve
 from queuebench.settings import Settings
 
 TICK_SECONDS = 1.0
@@ -216,7 +218,7 @@ class Monitor:
     ) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]] | None:
         with self._lock:
             if self._run is not None and self._run.id == run_id:
-                return metrics.summarise(self._run.record), self._series.points()
+                return summarise(self._run.record), self._series.points()
         summary = self._history.summary(run_id)
         if summary is None:
             return None
@@ -246,7 +248,7 @@ class Monitor:
             moved = run.record["moved_at"] == now
             for name, (info, config) in sample["servers"].items():
                 known = run.record["servers"].get(name)
-                run.record["servers"][name] = servers.follow(known, info, config, now, moved)
+                run.record["servers"][name] = redis_usage.follow(known, info, config, now, moved)
             self._append_series(run, sample, now)
             if how is None:
                 run.record["ending_since"] = None
@@ -284,7 +286,7 @@ class Monitor:
         )
         self._note(run)
         for name, (info, config) in self._look_at_servers().items():
-            run.record["servers"][name] = servers.follow(None, info, config, now, moved=False)
+            run.record["servers"][name] = redis_usage.follow(None, info, config, now, moved=False)
         return run
 
     def _close(self, run: Run, now: float, how: str) -> None:
@@ -297,7 +299,7 @@ class Monitor:
         print(f"monitor: run {run.id} is over: {how}", flush=True)
 
     def _write_results(self, run: Run, points: Series) -> None:
-        summary, folder = metrics.summarise(run.record), self._results / run.id
+        summary, folder = summarise(run.record), self._results / run.id
         _write(folder / "summary.json", summary, indent=True)
         # The figures are safe by now, and what shows them must not be able to stop the monitor.
         try:

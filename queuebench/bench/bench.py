@@ -18,10 +18,10 @@ from pathlib import Path
 from types import FrameType
 
 from queuebench import settings as settings_module
+from queuebench.bench.stack import ROOT, Stack
 from queuebench.errors import SettingsError
 from queuebench.queues import QUEUES
 from queuebench.report import main as report
-from queuebench.stack import ROOT, Stack
 
 DEFAULT_MESSAGES = "10000"
 # All slots begin at once: more than so many make an endpoint that shares a small machine answer late.

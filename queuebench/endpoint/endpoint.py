@@ -21,10 +21,10 @@ from urllib.parse import parse_qs
 import orjson
 
 from queuebench import settings as settings_module
-from queuebench.ranges import Ranges
-from queuebench.serve import serve
+from queuebench.measuring.ranges import Ranges
+from queuebench.measuring.telemetry import Telemetry
+from queuebench.plumbing.serve import serve
 from queuebench.settings import Settings
-from queuebench.telemetry import Telemetry
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

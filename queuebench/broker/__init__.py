@@ -1,0 +1,1 @@
+"""Celery's broker: what waits in it, dead letters, and the transport."""

@@ -1,0 +1,1 @@
+"""Where shipments arrive: answers, and keeps the tally."""

@@ -1,0 +1,1 @@
+"""What it means: arithmetic on records; knows no server and no clock."""

@@ -1,0 +1,1 @@
+"""What happened: figures of a process, histograms, ranges, a run's record."""

@@ -1,0 +1,1 @@
+"""A message's way, in order: publish, receive, hand over, POST."""
