@@ -31,7 +31,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from queuebench import settings as settings_module
-from queuebench.broker.broker import Broker, dead_letters
+from queuebench.broker import dead_letters
+from queuebench.broker.broker import Broker
 from queuebench.errors import MessageError, QueueError
 from queuebench.figures.summary import summarise
 from queuebench.measuring import redis_usage, series

@@ -21,7 +21,8 @@ from kombu.connection import Connection
 from kombu.messaging import Producer
 from kombu.utils.json import dumps
 
-from queuebench.broker.broker import Broker, dead_letters
+from queuebench.broker import dead_letters
+from queuebench.broker.broker import Broker
 from queuebench.broker.dead_letters import DeadLetter
 from queuebench.message import Message
 from queuebench.plumbing.redis_client import PushOnce

@@ -12,7 +12,8 @@ from celery import signals
 from celery.exceptions import Reject
 from kombu.utils.json import dumps
 
-from queuebench.broker.broker import Broker, dead_letters
+from queuebench.broker import dead_letters
+from queuebench.broker.broker import Broker
 from queuebench.errors import QueueBenchError, Unreachable
 from queuebench.measuring.telemetry import Telemetry
 from queuebench.message import Message

@@ -16,7 +16,8 @@ from redis import Redis
 
 from queuebench import settings as settings_module
 from queuebench.bench.stack import Service, Stack
-from queuebench.broker.broker import CELERY_QUEUE, dead_letters, transport
+from queuebench.broker import dead_letters, transport
+from queuebench.broker.broker import CELERY_QUEUE
 from queuebench.errors import Unreachable
 from queuebench.measuring.ranges import Ranges
 from queuebench.queues import open_queue
