@@ -17,7 +17,8 @@ from queuebench.local_sqs.errors import SqsError
 from queuebench.local_sqs.faults import Faults, Latency, Mishap
 from queuebench.local_sqs.ids import IdSource
 from queuebench.local_sqs.limits import NO_LIMITS, CallRate, Limits
-from queuebench.local_sqs.queues import Message, Queue
+from queuebench.local_sqs.message import Message
+from queuebench.local_sqs.queue import Queue
 
 START = 1_000_000.0
 DAYS_4 = 345_600

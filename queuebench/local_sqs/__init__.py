@@ -1,7 +1,7 @@
 """A local SQS that behaves, limits and bills like AWS.
 
-`queues` and `engine` are what SQS does, without I/O; `api` is its actions; `server` is HTTP. Beside
-them: `limits`, `faults` (and latency), `bill`, and `log`, which survives a kill.
+`message`, `queue`, `standard`, `fifo` and `engine` are what SQS does, without I/O; `api` is its actions;
+`server` is HTTP. Beside them: `limits`, `faults` (and latency), `bill`, and `log`, which survives a kill.
 """
 
 from queuebench.local_sqs.cli import main

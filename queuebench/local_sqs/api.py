@@ -17,7 +17,9 @@ from queuebench.local_sqs.errors import (
     unknown_attribute,
 )
 from queuebench.local_sqs.faults import Faults
-from queuebench.local_sqs.queues import MAX_VISIBILITY_SECONDS, FifoQueue, Message, Queue
+from queuebench.local_sqs.fifo import FifoQueue
+from queuebench.local_sqs.message import Message
+from queuebench.local_sqs.queue import MAX_VISIBILITY_SECONDS, Queue
 from queuebench.local_sqs.validation import (
     MAX_BATCH_BYTES,
     Json,

@@ -20,8 +20,11 @@ from queuebench.local_sqs.errors import (
     queue_does_not_exist,
     resource_not_found,
 )
+from queuebench.local_sqs.fifo import FifoQueue
 from queuebench.local_sqs.limits import Limits
-from queuebench.local_sqs.queues import GONE, FifoQueue, Message, Queue, StandardQueue
+from queuebench.local_sqs.message import GONE, Message
+from queuebench.local_sqs.queue import Queue
+from queuebench.local_sqs.standard import StandardQueue
 
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html
 _STANDARD_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")

@@ -21,7 +21,7 @@ from queuebench.local_sqs.bill import Bill
 from queuebench.local_sqs.errors import SqsError, internal_error, serialization, throttled
 from queuebench.local_sqs.faults import Latency, Mishap
 from queuebench.local_sqs.log import Log
-from queuebench.local_sqs.queues import Queue
+from queuebench.local_sqs.queue import Queue
 from queuebench.local_sqs.validation import Json
 
 Scope = MutableMapping[str, Any]
