@@ -1,0 +1,309 @@
+"""What a process reports and what a run's record holds: frozen types, encoded, decoded and validated by msgspec.
+
+msgspec and not pydantic: it checks while it decodes, about as fast as orjson alone decodes, so that every report
+of every process can be checked at the door; and it brings no dependency of its own.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from queuebench.errors import QueueBenchError
+
+FORMAT = 3  # of reports, records and summaries; grows when one of before can no longer be read
+
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Whole = Annotated[int, Meta(ge=0, le=10**18)]
+# A year of waiting is plausible, and so is a clock that is a day off; nan and infinity are neither.
+Seconds = Annotated[float, Meta(ge=0.0, le=4e9)]
+UnixSeconds = Annotated[float, Meta(ge=0.0, le=1e11)]
+Number = Annotated[int, Meta(ge=0, le=10**15)]
+Range = tuple[Number, Number]  # first and last, both in it
+Interval = tuple[UnixSeconds, UnixSeconds]
+SettingValue = str | bool | int | float | list[int] | None
+
+
+class FormatError(QueueBenchError):
+    """Data are not what this version reads; the text says where and why."""
+
+
+class Role(StrEnum):
+    """Who reports."""
+
+    PUBLISHER = "publisher"
+    SUBSCRIBER = "subscriber"
+    WORKER = "worker"
+    ENDPOINT = "endpoint"
+
+
+class Stage(StrEnum):
+    """What is timed, in the order of a message's way."""
+
+    PUBLISH_LATENESS = "publish_lateness"  # intended → sent
+    PUBLISH = "publish"  # one call
+    QUEUE_WAIT = "queue_wait"  # sent → received
+    HAND_OVER = "hand_over"  # received → in Celery
+    CELERY_WAIT = "celery_wait"  # in Celery → begun by a worker
+    POST = "post"  # one POST
+    PUSH = "push"  # a shipment, with its repetitions and the pauses between
+    END_TO_END = "end_to_end"  # intended → accepted by the endpoint
+    ANSWER = "answer"  # how long the endpoint itself took
+
+
+class Count(StrEnum):
+    """What is counted; of times in milliseconds and microseconds too."""
+
+    PUBLISHED = "published"
+    PUBLISH_CPU_US = "publish_cpu_us"
+    RECEIVED = "received"
+    HANDED_OVER = "handed_over"
+    HELD_BACK_MS = "held_back_ms"
+    PUSHED = "pushed"
+    RETRIED = "retried"
+    DEAD_LETTERED = "dead_lettered"
+    ARRIVED = "arrived"
+    REFUSED = "refused"
+    IMPLAUSIBLE = "implausible"  # times that were left out of the latencies
+
+
+class Ending(StrEnum):
+    """How a run ended."""
+
+    COMPLETE = "complete"
+    LOST = "lost"
+    NOT_FINISHED = "not finished"
+    SET_ASIDE = "set aside"
+
+
+class Latencies(Struct, frozen=True):
+    """A histogram as it is sent and kept: see `Histogram`."""
+
+    buckets: dict[int, Whole] = {}
+    negative: Whole = 0
+    total_ns: Annotated[int, Meta(ge=0)] = 0
+    lowest_ms: Annotated[float, Meta(ge=-4e12, le=0.0)] = 0.0
+    max_ms: Annotated[float, Meta(ge=0.0, le=4e12)] = 0.0
+
+
+class RunTotals(Struct, frozen=True):
+    """What one process did for one run, so far."""
+
+    counts: dict[Count, Whole] = {}
+    latencies: dict[Stage, Latencies] = {}
+    active: dict[Stage, list[Interval]] = {}
+    accepted: list[Range] = []
+
+
+class Clock(Struct, frozen=True):
+    """A process's clock against the monitor's; `within_seconds` below 0: not compared yet."""
+
+    offset_seconds: Annotated[float, Meta(ge=-1e11, le=1e11)] = 0.0
+    within_seconds: Annotated[float, Meta(ge=-1.0, le=1e6)] = -1.0
+
+
+class ProcessReport(Struct, frozen=True):
+    """The newest totals of a process, sent about once a second."""
+
+    format: int
+    process: Name
+    number: Whole  # of the process's reports: an older one never replaces a newer one
+    role: Role
+    host: Annotated[str, Meta(max_length=300)]
+    pid: Whole
+    slots: Whole
+    started_at: UnixSeconds
+    now: UnixSeconds
+    clock: Clock
+    ended: bool
+    startup_cpu_seconds: Seconds
+    cpu_seconds: Seconds
+    max_rss_mib: Annotated[float, Meta(ge=0.0, le=1e9)]
+    cores: Annotated[int, Meta(ge=1, le=100_000)]
+    machine_cpu_seconds: Seconds | None
+    requests: dict[Name, Whole] = {}
+    unassigned: dict[Count, Whole] = {}  # of messages that belong to no run
+    runs: dict[Annotated[str, Meta(max_length=200)], RunTotals] = {}
+
+
+class Usage(Struct, frozen=True):
+    """What a process had used at a moment."""
+
+    at: UnixSeconds  # the monitor's clock
+    now: UnixSeconds  # the process's own
+    cpu_seconds: Seconds
+    machine_cpu_seconds: Seconds | None
+    max_rss_mib: float
+    requests: dict[str, Whole] = {}
+    unassigned: dict[Count, Whole] = {}
+
+
+class Busy(Struct, frozen=True):
+    """Time through which a process worked without a pause, and the CPU that went in it."""
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    machine_cpu_seconds: float = 0.0
+
+    def __add__(self, other: Busy) -> Busy:
+        """Return both together."""
+        return Busy(
+            self.seconds + other.seconds,
+            self.cpu_seconds + other.cpu_seconds,
+            self.machine_cpu_seconds + other.machine_cpu_seconds,
+        )
+
+
+class ProcessRecord(Struct, frozen=True):
+    """What a run keeps of a process."""
+
+    role: Role
+    host: str
+    slots: int
+    cores: int
+    ended: bool
+    clock: Clock
+    startup_cpu_seconds: float
+    baseline: Usage
+    latest: Usage
+    number: int = 0
+    busy: Busy = Busy()
+    pending: Busy | None = None
+    totals: RunTotals = RunTotals()
+    gone: bool = False
+
+
+class PublisherRecord(Struct, frozen=True):
+    """One burst of one publisher."""
+
+    process: str
+    first: Number
+    messages: Number
+    left: bool
+    accepted: list[Range]
+    seen_at: float = 0.0
+
+
+class Tally(Struct, frozen=True):
+    """What arrived, by the endpoint's own word; `proven` None: it never answered, False: it is not ours."""
+
+    proven: bool | None = None
+    distinct: Whole = 0
+    duplicates: Whole = 0
+    arrived: list[Range] = []
+    missing: list[Range] = []
+
+
+class DeadLettered(Struct, frozen=True):
+    """Which of the run's messages became dead letters."""
+
+    count: Whole = 0
+    numbers: list[Range] = []
+
+
+class ServerRecord(Struct, frozen=True):
+    """What a Redis-protocol server did, totals from the run's start on and over restarts."""
+
+    version: str | None
+    run_id: str
+    at: float
+    used_memory: int
+    restarts: int
+    appendonly: str
+    appendfsync: str
+    counters: dict[str, float]
+    cpu_seconds: float
+    evicted_keys: int
+    refused_for_memory: int
+    busy_seconds: float
+    busy_cpu_seconds: float
+    peak_memory: int
+    peak_before: int
+
+
+class UsedSettings(Struct, frozen=True, rename="upper"):
+    """The settings that figures are made with; a run without one of them is not opened."""
+
+    queue_name: str
+    sqs_queues: Annotated[int, Meta(ge=1)]
+    sqs_threads: Annotated[int, Meta(ge=1)]
+    publisher_delay: Seconds
+    push_seconds: Seconds
+    push_timeout: Seconds
+    endpoint_slow_share: Annotated[float, Meta(ge=0.0, le=1.0)]
+    endpoint_slow_seconds: Seconds
+    messages_per_day: Annotated[int, Meta(ge=1, le=10**12)]
+    redis_usd_per_hour: Annotated[float, Meta(ge=0.0, le=1e4)]
+    worker_usd_per_hour: Annotated[float, Meta(ge=0.0, le=1e4)]
+
+
+class RunRecord(Struct, frozen=True):
+    """All that is known of a run; its summary is made from this alone. Kept on disk as it is."""
+
+    format: int
+    run_id: str
+    queue: str
+    label: str
+    local: bool
+    started_at: UnixSeconds
+    settings: dict[str, SettingValue]
+    versions: dict[str, str]
+    backlog_before: dict[str, int]
+    moved_at: UnixSeconds = 0.0
+    moved: list[int] = []
+    empty_since: float | None = None
+    ending_since: float | None = None
+    ended_at: UnixSeconds | None = None
+    ended: Ending | None = None
+    publishers: dict[str, PublisherRecord] = {}
+    processes: dict[str, ProcessRecord] = {}
+    tally: Tally = Tally()
+    dead_letters: DeadLettered = DeadLettered()
+    servers: dict[str, ServerRecord] = {}
+    peaks: dict[str, int] = {"queue": 0, "celery": 0}
+    measuring_requests: dict[str, int] = {}
+
+    @property
+    def used(self) -> UsedSettings:
+        """The settings that figures are made with."""
+        return msgspec.convert(self.settings, UsedSettings)
+
+
+T = TypeVar("T")
+
+
+def encode(data: Any) -> bytes:
+    """Return one of these types as JSON."""
+    return msgspec.json.encode(data)
+
+
+def decode(data: bytes, what: type[T], called: str) -> T:
+    """Read one of these types from JSON and check it.
+
+    Raises:
+        FormatError: another format, not JSON, or a value that cannot be; one line that says which.
+    """
+    try:
+        return msgspec.json.decode(data, type=what)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        found = format_of(data)
+        if found is not None and found != FORMAT:
+            raise FormatError(
+                f"{called} is of format {found}, and this version reads format {FORMAT}: use one version for all"
+            ) from None
+        raise FormatError(f"{called} cannot be used: {error}") from None
+
+
+class _Format(Struct):
+    format: int | None = None
+
+
+def format_of(data: bytes) -> int | None:
+    """Return the format that some JSON says it is of."""
+    try:
+        return msgspec.json.decode(data, type=_Format).format
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
