@@ -1,0 +1,181 @@
+"""What a consumer holds, and the lease that it holds it under."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from kombu.transport import virtual
+from kombu.utils.json import dumps
+from redis.exceptions import RedisError
+
+from queuebench.broker.transport.envelope import dead_letter_of, redelivered
+from queuebench.broker.transport.keys import (
+    BURY,
+    CLAIM,
+    CONDEMNED,
+    IN_FLIGHT,
+    KEEP,
+    LEASES,
+)
+from queuebench.broker.transport.link import Link
+
+if TYPE_CHECKING:
+    from queuebench.broker.transport.channel import Channel
+
+
+log = logging.getLogger(__name__)
+
+
+class QoS(virtual.QoS):
+    """What a channel has in flight, and the lease that it holds it under."""
+
+    def __init__(self, channel: Channel, prefetch_count: int = 0) -> None:
+        super().__init__(channel, prefetch_count)
+        self.lease = uuid4().hex
+        self.held: dict[Any, Any] = {}
+        self.settled: deque[Any] = deque()
+        self.next_tag = 1
+        self.on_settled: Callable[[], None] = lambda: None
+
+    def can_consume(self) -> bool:
+        return not self.prefetch_count or len(self.held) < self.prefetch_count
+
+    def can_consume_max_estimate(self) -> int:
+        """Return how many messages may be taken now; without a limit one at a time, as kombu does."""
+        return max(self.prefetch_count - len(self.held), 0) if self.prefetch_count else 1
+
+    def append(self, message: Any, delivery_tag: Any) -> None:
+        self.held[delivery_tag] = message
+
+    def get(self, delivery_tag: Any) -> Any:
+        return self.held[delivery_tag]
+
+    # First settled, then no longer held: a channel that another thread closes meanwhile finds it in one of
+    # the two. Where it finds it in both, the script settles it once, and an acknowledgement comes first.
+
+    def ack(self, delivery_tag: Any) -> None:
+        if delivery_tag in self.held:
+            if isinstance(delivery_tag, int):
+                self.settled.append(delivery_tag)
+            self.held.pop(delivery_tag, None)
+            self.on_settled()
+
+    def reject(self, delivery_tag: Any, requeue: bool = False) -> None:
+        if requeue:
+            self._give_back(delivery_tag, "LPUSH")
+        else:
+            self.ack(delivery_tag)
+
+    def _give_back(self, delivery_tag: Any, push: str) -> None:
+        message = self.held.get(delivery_tag)
+        if message is not None:
+            if isinstance(delivery_tag, int):
+                self.settled.append((delivery_tag, push, dumps(redelivered(message._raw))))
+            self.held.pop(delivery_tag, None)
+            self.on_settled()
+
+    def restore_unacked(self, inbox: Sequence[tuple[int, bytes]] = ()) -> list[Any]:
+        """Give back all that is held, so that it is the next to be delivered, in the same order."""
+        self.settled.extend((tag, "RPUSH", payload) for tag, payload in reversed(inbox))
+        for tag in sorted((tag for tag in list(self.held) if isinstance(tag, int)), reverse=True):
+            self._give_back(tag, "RPUSH")
+        self.held.clear()
+        return []
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        self._on_collect.cancel()
+        if self.channel is not None:
+            self.channel.leave()
+
+    def restore_visible(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: the keeper of the lease does it."""
+
+    def take_settled(self) -> list[Any]:
+        taken = []
+        with contextlib.suppress(IndexError):
+            while True:
+                taken.append(self.settled.popleft())
+        return taken
+
+
+class Keeper(threading.Thread):
+    """Renews one lease, gives back what the dead held, and flushes what a busy consumer does not."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(name="lease-keeper", daemon=True)
+        self.qos = channel.qos
+        self.pool = channel.pool
+        self.lease_seconds = channel.lease_seconds
+        self.names = channel.names
+        self.claim_arguments = channel.claim_arguments
+        self.max_deaths, self.separator = channel.max_deaths, channel.sep
+        self.dead_letters, self.make_record = channel.dead_letters, channel.dead_letter_record
+        self.stopped = threading.Event()
+        self.orphaned = False
+        self.link: Link | None = None
+
+    def orphan(self) -> None:
+        """Keep the lease for one more term: the connection is lost, but not the tasks that run."""
+        self.orphaned = True
+
+    def stop(self) -> None:
+        """End at once, but for a call that is under way."""
+        self.stopped.set()
+        if self is not threading.current_thread():
+            self.join(2.0)
+
+    def run(self) -> None:
+        renewed = connected = ends = -math.inf
+        while not self.stopped.wait(min(1.0, self.lease_seconds / 4)):
+            try:
+                now = monotonic()
+                if self.link is None:
+                    self.link = Link(self.pool)
+                    connected, renewed, ends = now, -math.inf, now + self.lease_seconds
+                if self.orphaned and (now > ends or not self.qos.held):
+                    self.settle(self.link, "close")
+                    break
+                if self.qos.settled:
+                    self.settle(self.link)
+                if now - renewed >= self.lease_seconds / 4:
+                    # After a restart of the server every consumer gets the time to renew its lease.
+                    self.keep(self.link, reap=now - connected >= self.lease_seconds)
+                    renewed = now
+                if not self.orphaned:
+                    ends = now + self.lease_seconds
+            except (RedisError, OSError) as error:
+                log.debug("lease %s not renewed: %s", self.qos.lease, error)
+                if self.link is not None:
+                    self.link.close()
+                    self.link = None
+        if self.link is not None:
+            self.link.close()
+
+    def settle(self, link: Link, mode: str = "") -> None:
+        """Tell Redis what has been settled since the consumer last did."""
+        settled = self.qos.take_settled()
+        try:
+            keys, arguments = self.claim_arguments(settled, 0, mode, [])
+            link.run(CLAIM, keys, *arguments)
+        except (RedisError, OSError):
+            self.qos.settled.extend(settled)
+            raise
+
+    def keep(self, link: Link, reap: bool) -> None:
+        """Renew the lease; with `reap`, give back what the dead held and bury the condemned."""
+        keys = [self.names[LEASES], self.names[CONDEMNED]]
+        arguments = [self.qos.lease, int(self.lease_seconds * 1000), int(reap)]
+        arguments += [self.max_deaths, self.separator, self.names[IN_FLIGHT]]
+        while (restored := link.run(KEEP, keys, *arguments)) >= 0:
+            log.warning("gave back %d messages of a consumer that is gone", restored)
+        while reap and (payload := link.command("LINDEX", keys[1], 0)) is not None:
+            record = dead_letter_of(self.make_record, payload, f"{self.max_deaths} workers died running it")
+            link.run(BURY, [keys[1], self.dead_letters], "", payload, record)
