@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +24,23 @@ COMMAND_BYTES = 65_536
 ENCODED_AT_ONCE = 50
 MARKER_SECONDS = 86_400
 
+# What a server says that will take the same command later: it loads, fails over, is full, busy or alone.
+NOT_NOW = (
+    "READONLY", "NOREPLICAS", "MISCONF", "BUSY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "OOM",
+    "UNBLOCKED",
+)  # fmt: skip
+# redis-py has a class for some, and takes the code off their text. In a script's or a transaction's error the
+# code of the refused command comes further on.
+_NOT_NOW_CLASSES = (
+    exceptions.ReadOnlyError,
+    exceptions.BusyLoadingError,
+    exceptions.MasterDownError,
+    exceptions.ClusterDownError,
+    exceptions.TryAgainError,
+    exceptions.OutOfMemoryError,
+)
+_NOT_NOW_TEXT = re.compile(rf"(?:^|: -|because of: )(?:{'|'.join(NOT_NOW)})\b")
+
 _Encode = Callable[[Sequence[Any]], Sequence[bytes]]
 
 
@@ -37,26 +55,34 @@ def connect(url: str) -> Redis:
     )
 
 
+def is_not_now(error: BaseException) -> bool:
+    """Tell whether a Redis refused only for now, so that it is waited for like one that is away."""
+    if isinstance(error, _NOT_NOW_CLASSES):
+        return True
+    said = str(error).rpartition(" of pipeline caused error: ")[2]  # before it stand its data
+    return isinstance(error, exceptions.ResponseError) and _NOT_NOW_TEXT.search(said) is not None
+
+
 @contextmanager
 def explained(client: Redis) -> Iterator[None]:
     """Turn redis-py's errors into ours.
 
     Raises:
-        Unreachable: no answer, or a server that is loading, full or read-only for now.
+        Unreachable: no answer, or one of `NOT_NOW`.
         QueueError: the server refused.
     """
     try:
         yield
     except (exceptions.AuthenticationError, exceptions.AuthorizationError) as error:
         raise QueueError(f"{address(client)} refused the user or password: {error}") from error
-    except (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ReadOnlyError) as error:
-        raise Unreachable(f"{address(client)} does not answer: {_first_line(error)}") from error
-    except exceptions.OutOfMemoryError as error:
-        raise Unreachable(f"{address(client)} is at its maxmemory") from error
-    except exceptions.ResponseError as error:
-        if "OOM" in str(error):
+    except (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ResponseError) as error:
+        if isinstance(error, exceptions.OutOfMemoryError) or "OOM" in str(error):
             raise Unreachable(f"{address(client)} is at its maxmemory") from error
-        raise QueueError(f"{address(client)} refused: {_first_line(error)}") from error
+        if is_not_now(error):
+            raise Unreachable(f"{address(client)} takes nothing for now: {_first_line(error)}") from error
+        if isinstance(error, exceptions.ResponseError):
+            raise QueueError(f"{address(client)} refused: {_first_line(error)}") from error
+        raise Unreachable(f"{address(client)} does not answer: {_first_line(error)}") from error
 
 
 def address(client: Redis) -> str:
