@@ -8,7 +8,8 @@ help:
 	@echo "make bench       both queues, side by side (MESSAGES= QUEUE= SUBSCRIBERS= WORKERS= SET='NAME=VALUE …')"
 	@echo "make million     a million 1-second POSTs (QUEUE=SQS: through the local SQS at latency 0)"
 	@echo "make benchmarks  every stage beside the plain way; writes docs/benchmarks.md (STAGES= REPEATS= SCALE=)"
-	@echo "make test        the tests"
+	@echo "make test        the tests, several at a time (JOBS=)"
+	@echo "make test-fast   those of figures, engine, queues and all else that takes a moment"
 	@echo "make test-docker the tests of docker-compose; they need a Docker Engine and both Compose generations"
 	@echo "make faults      kills, stops and cuts parts of the running pipeline (SEED= FAULTS= QUEUE= KIND=)"
 	@echo "make lint        ruff and mypy"
@@ -51,8 +52,15 @@ benchmarks: $(VENV)/.installed
 	@$(PY) -m benchmarks $(if $(call set_here,STAGES,x),$(STAGES)) --table docs/benchmarks.md \
 	  $(call set_here,REPEATS,--repeats) $(call set_here,SCALE,--scale)
 
+# What is measured decides how many at a time: tests/conftest.py says what "auto" is.
+JOBS := auto
+PYTEST := $(PY) -m pytest --numprocesses $(JOBS) --dist worksteal
+
 test: $(VENV)/.installed-dev
-	@$(PY) -m pytest -m "not docker"
+	@$(PYTEST) -m "not docker"
+
+test-fast: $(VENV)/.installed-dev
+	@$(PYTEST) -m "not docker and not browser and not slow"
 
 test-docker: $(VENV)/.installed-dev
 	@$(PY) -m pytest -m docker
@@ -64,4 +72,4 @@ faults: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
 
-.PHONY: help bench million benchmarks faults test test-docker lint
+.PHONY: help bench million benchmarks faults test test-fast test-docker lint

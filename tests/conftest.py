@@ -22,6 +22,12 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many tests run at a time: two a core, since they mostly wait for servers and for POSTs."""
+    return min(2 * len(os.sched_getaffinity(0)), 16)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_settings_of_this_machine() -> Iterator[None]:
     """Take every setting and everything of AWS out of the environment."""

@@ -24,6 +24,8 @@ from queuebench.errors import MessageError
 from queuebench.message import decode
 from queuebench.pipeline.post import idempotency_key
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 FINE = b'{"p":"+5511999990000","m":"hello"}'
 

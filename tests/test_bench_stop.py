@@ -16,6 +16,8 @@ import pytest
 
 from queuebench.bench.stack import ROOT
 
+pytestmark = pytest.mark.slow
+
 MARK = "QUEUEBENCH_TEST_MARK"
 
 

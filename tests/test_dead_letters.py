@@ -19,6 +19,8 @@ from queuebench.pipeline.hand_over import Envelope
 from queuebench.queues import open_queue
 from queuebench.settings import load
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=["REDIS", "SQS"])
 def environment(request: pytest.FixtureRequest, servers: Stack, redis: Redis) -> dict[str, str]:

@@ -16,6 +16,8 @@ from queuebench.bench.stack import Stack
 from tests.faults.__main__ import Fault, inflict, line_of, plan, stack_of
 from tests.faults.kinds import KINDS, Layout
 
+pytestmark = pytest.mark.slow
+
 SEED = int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(1_000_000))
 
 SHORT = [

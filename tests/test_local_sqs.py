@@ -21,6 +21,8 @@ from tests.local_sqs_fixtures import (
     fresh_name,
 )
 
+pytestmark = pytest.mark.slow
+
 local = fixtures.local
 local_server = fixtures.local_server
 moto_url = fixtures.moto_url

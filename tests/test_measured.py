@@ -14,6 +14,8 @@ from redis import Redis
 
 from queuebench.bench.stack import Stack
 
+pytestmark = pytest.mark.slow
+
 RUN_SECONDS = 120.0
 
 

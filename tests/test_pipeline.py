@@ -23,6 +23,8 @@ from queuebench.bench.stack import ROOT, Service, Stack
 from queuebench.broker.dead_letters import KEY as DEAD_LETTERS
 from queuebench.broker.dead_letters import DeadLetter
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"PUSH_SECONDS": "0.1", "WORKER_SLOTS": "200"}
 
 

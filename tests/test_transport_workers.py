@@ -13,6 +13,8 @@ from queuebench.broker import transport
 from tests.transport_app import make
 from tests.transport_fixtures import EVERYTHING, Server, Worker, broker, empty, server, until, work
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["broker", "server", "work"]
 
 POOLS = ["threads", "gevent"]
