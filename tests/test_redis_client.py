@@ -29,9 +29,9 @@ def own(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 @contextlib.contextmanager
-def configured(client: Redis, **values: object) -> Iterator[None]:
+def configured(client: Redis, **values: str | int) -> Iterator[None]:
     names = {name.replace("_", "-"): value for name, value in values.items()}
-    before = {name: client.config_get(name)[name] for name in names}
+    before = {name: client.config_get(name)[name] or "" for name in names}
     for name, value in names.items():
         client.config_set(name, value)
     try:
@@ -112,7 +112,7 @@ def test_a_server_that_refuses_for_now_counts_as_away(own, code):
         commands: list[Callable[[], object]] = [
             lambda: client.set("key", "x"),
             lambda: client.eval(SCRIPT, 1, "key"),
-            lambda: client.pipeline(transaction=True).set("key", "x").execute(),
+            lambda: client.transaction(lambda pipe: pipe.set("key", "x")),
         ]
         for command in commands if code != "BUSY" else commands[:1]:
             with pytest.raises(Unreachable), explained(client):
