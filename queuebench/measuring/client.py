@@ -10,6 +10,7 @@ import orjson
 import requests
 
 from queuebench.errors import QueueBenchError
+from queuebench.plumbing.proxies import direct_session
 
 
 class MonitorError(QueueBenchError):
@@ -21,7 +22,7 @@ class MonitorClient:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._session = requests.Session()
+        self._session = direct_session()
 
     def join(self, process: str, burst: int, messages: int, settings: dict[str, Any]) -> dict[str, Any]:
         """Join the open run, or open one: `run_id`, the `first` number that is ours, what waits already.

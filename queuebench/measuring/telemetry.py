@@ -25,6 +25,7 @@ import requests
 
 from queuebench.measuring.histogram import Histogram
 from queuebench.measuring.ranges import Ranges
+from queuebench.plumbing.proxies import direct_session
 
 REPORT_SECONDS = 1.0
 # How often a process that has nothing new says that it is alive.
@@ -79,7 +80,7 @@ class Telemetry:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
-        self._session = requests.Session()
+        self._session = direct_session()
 
     def start(self) -> None:
         """Report, and go on reporting; what the process has cost until now counts as its start-up."""

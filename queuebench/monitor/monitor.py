@@ -41,6 +41,7 @@ from queuebench.measuring.run import GONE_SECONDS, RECORD_FORMAT, Run
 from queuebench.measuring.series import Series
 from queuebench.monitor import prometheus
 from queuebench.monitor.history import History
+from queuebench.plumbing.proxies import session_for
 from queuebench.plumbing.redis_client import connect, explained
 from queuebench.plumbing.serve import serve
 from queuebench.queues import Depth, open_queue
@@ -69,7 +70,7 @@ class Monitor:
         self._seen_at: dict[str, float] = {}
         self._dead_seen = 0
         self._lock = threading.Lock()
-        self._session = requests.Session()
+        self._session = session_for(settings.push_url)
         self._run: Run | None = None
         self._series = Series()
         self._config: dict[str, tuple[str, dict[str, str]]] = {}

@@ -16,12 +16,12 @@ from urllib.parse import quote
 import orjson
 import requests
 from requests.adapters import HTTPAdapter
-from requests.utils import select_proxy
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 from urllib3.util import Timeout
 
 from queuebench.errors import QueueBenchError
 from queuebench.message import Message
+from queuebench.plumbing.proxies import session_for
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
@@ -122,15 +122,14 @@ def _sender(url: str, slots: int, read_timeout: float) -> Sender:
     Most of `Session.post` is work that is the same for every shipment: merging the environment's
     proxies and CA bundle, preparing URL and headers, cookies, hooks, redirects. Here it is done once.
     """
-    session = requests.Session()
+    session = session_for(url)
     adapter = LeanAdapter(pool_connections=1, pool_maxsize=slots)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
-    settings = session.merge_environment_settings(url, {}, False, None, None)
     timeout = (CONNECT_TIMEOUT_SECONDS, read_timeout)
-    if not select_proxy(url, settings["proxies"]):
+    if not session.proxies:
         request = session.prepare_request(requests.Request("POST", url, headers=_JSON, data=b"{}"))
-        return adapter.sender(request, settings["verify"], settings["cert"], timeout)
+        return adapter.sender(request, session.verify, session.cert, timeout)
 
     def through_the_proxy(body: bytes, headers: dict[str, str]) -> int:
         try:

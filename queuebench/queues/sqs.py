@@ -188,6 +188,8 @@ class Sqs(Queue):
             # A seventh of a call: checking what is made here, and describing Python and Linux each time.
             parameter_validation=False,
             user_agent="queuebench",
+            # A local SQS is reached directly; None: as the environment says.
+            proxies={} if self._local else None,
         )
         if self._local:
             # Real credentials have no business at a server that is not AWS.
