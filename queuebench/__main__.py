@@ -9,7 +9,7 @@ VERBS = {
     "bench": ("queuebench.bench.bench", "both queues, side by side, without Docker"),
     "dead-letters": ("queuebench.broker.resend", "lists what was given up, and sends it again"),
     "endpoint": ("queuebench.endpoint.endpoint", "answers POSTs after PUSH_SECONDS and keeps the tally"),
-    "monitor": ("queuebench.monitor.monitor", "opens and closes runs, keeps the figures, writes the results"),
+    "monitor": ("queuebench.monitor.http", "opens and closes runs, keeps the figures, writes the results"),
     "report": ("queuebench.report", "runs side by side, in the terminal and as one HTML file"),
     "sqs": ("queuebench.local_sqs", "a local SQS that behaves, limits and bills like AWS"),
 }

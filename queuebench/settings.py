@@ -45,6 +45,7 @@ class Settings:
     endpoint_slow_share: float
     endpoint_slow_seconds: float
     monitor_url: str
+    monitor_hosts: tuple[str, ...]
     messages_per_day: int
     redis_usd_per_hour: float
     worker_usd_per_hour: float
@@ -130,6 +131,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         endpoint_slow_share=read.number("ENDPOINT_SLOW_SHARE", 0.0, 0.0, 1.0),
         endpoint_slow_seconds=read.number("ENDPOINT_SLOW_SECONDS", 30.0, 0.0, 3600.0),
         monitor_url=read.url("MONITOR_URL", "", HTTP_SCHEMES).rstrip("/"),
+        monitor_hosts=read.names("MONITOR_HOSTS"),
         messages_per_day=read.whole("MESSAGES_PER_DAY", 1_000_000, 1, 10**12),
         # ElastiCache cache.t4g.small and EC2 c7g.medium, on demand, us-east-1, list prices of 2026-11.
         redis_usd_per_hour=read.number("REDIS_USD_PER_HOUR", 0.032, 0.0, 10_000.0),
@@ -187,6 +189,12 @@ class _Reader:
         if not re.fullmatch(r"[0-9]{1,15}", text) or not lowest <= int(text) <= highest:
             raise SettingsError(f"{name}={text!r}: a whole number from {lowest} to {highest} is needed")
         return int(text)
+
+    def names(self, name: str) -> tuple[str, ...]:
+        found = tuple(part.strip().lower() for part in self.text(name, "").split(",") if part.strip())
+        if not all(re.fullmatch(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?", host) for host in found):
+            raise SettingsError(f"{name}={','.join(found)!r}: host names are needed, with commas between")
+        return found
 
     def flag(self, name: str, default: bool) -> bool:
         text = self.text(name, "").lower()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from queuebench.measuring.histogram import Histogram
 from queuebench.settings import load
 
@@ -25,7 +27,9 @@ def totals(
             histograms[stage].record(value)
     return {
         "counts": dict(counts or {}),
-        "latencies": {stage: histogram.to_json() for stage, histogram in histograms.items()},
+        "latencies": {
+            stage: msgspec.to_builtins(histogram.frozen()) for stage, histogram in histograms.items()
+        },
         "active": {
             stage: [[START + start, START + end] for start, end in intervals]
             for stage, intervals in (active or {}).items()

@@ -21,7 +21,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from queuebench.bench.stack import ROOT, Service, Stack, clean_environment, free_port
 from queuebench.figures.summary import summarise
-from queuebench.measuring.run import RECORD_FORMAT
+from queuebench.measuring.records import FORMAT, encode
 from queuebench.report import main as report
 from tests.records import START, shipped
 
@@ -316,10 +316,10 @@ def test_bad_usage_of_report_is_one_clear_line(results: Path, arguments: list[st
 def test_a_run_whose_monitor_was_killed_before_its_summary_was_written_gets_it_at_the_next_start(
     tmp_path: Path,
 ) -> None:
-    record = shipped(100) | {"format": RECORD_FORMAT, "moved_at": START}
+    record = shipped(100) | {"format": FORMAT, "moved_at": START}
     folder = tmp_path / "results" / record["run_id"]
     folder.mkdir(parents=True)
-    (folder / "run.json").write_bytes(orjson.dumps(record))
+    (folder / "run.json").write_bytes(encode(record))
     argv = [sys.executable, "-m", "queuebench", "monitor", "--port", str(free_port())]
     argv += ["--results", str(folder.parent)]
     service = Service("monitor", argv, clean_environment(), tmp_path / "log", r"listens on http")

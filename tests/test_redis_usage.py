@@ -25,19 +25,19 @@ def test_what_a_server_did_before_the_run_does_not_count() -> None:
     then = redis_usage.follow(
         first, info(evicted_keys=7, errorstat_OOM={"count": 5}, used_cpu_user=12.0), KEPT, 1.0, True
     )
-    assert (then["evicted_keys"], then["refused_for_memory"], then["cpu_seconds"]) == (0, 2, 2.0)
-    assert (then["busy_seconds"], then["busy_cpu_seconds"]) == (1.0, 2.0)
+    assert (then.evicted_keys, then.refused_for_memory, then.cpu_seconds) == (0, 2, 2.0)
+    assert (then.busy_seconds, then.busy_cpu_seconds) == (1.0, 2.0)
 
 
 def test_peak_memory_is_the_run_s_even_between_two_looks() -> None:
     first = redis_usage.follow(None, info(), KEPT, 0.0, False)
-    assert redis_usage.follow(first, info(used_memory=2000), KEPT, 1.0, True)["peak_memory"] == 2000
+    assert redis_usage.follow(first, info(used_memory=2000), KEPT, 1.0, True).peak_memory == 2000
     between = redis_usage.follow(first, info(used_memory=2000, used_memory_peak=9000), KEPT, 1.0, True)
-    assert between["peak_memory"] == 9000
+    assert between.peak_memory == 9000
 
 
 def test_totals_go_on_over_a_restart_which_is_counted() -> None:
     first = redis_usage.follow(None, info(), KEPT, 0.0, False)
     then = redis_usage.follow(first, info(used_cpu_user=13.0), KEPT, 1.0, True)
     anew = redis_usage.follow(then, info("b", used_cpu_user=0.5, used_cpu_sys=0.0), KEPT, 2.0, True)
-    assert (anew["restarts"], anew["cpu_seconds"]) == (1, 3.5)
+    assert (anew.restarts, anew.cpu_seconds) == (1, 3.5)

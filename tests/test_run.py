@@ -1,100 +1,132 @@
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from queuebench.measuring.run import EMPTY_SECONDS, GONE_SECONDS, STUCK_SECONDS, Run
+from queuebench.measuring.records import (
+    FORMAT,
+    Clock,
+    Count,
+    DeadLettered,
+    Ending,
+    JoinRequest,
+    LeaveRequest,
+    ProcessReport,
+    Role,
+    RunRecord,
+    RunTotals,
+    Tally,
+    decode,
+    encode,
+)
+from queuebench.measuring.run import AWS_EMPTY_SECONDS, EMPTY_SECONDS, GONE_SECONDS, STUCK_SECONDS, Run
+from queuebench.settings import load
 
 NOW = 1000.0
 
 
-def opened(processes: dict[str, Any] | None = None) -> Run:
+SETTINGS: Any = msgspec.to_builtins(load({}).public())
+
+
+def opened(processes: dict[str, ProcessReport] | None = None, **more: Any) -> Run:
     backlog = {"queue": 0, "celery": 0}
-    return Run.open("run", NOW, {}, {}, "REDIS", "Redis", backlog, processes or {})
+    known = {"settings": SETTINGS, "queue": "REDIS", "label": "Redis", **more}
+    return Run.open(
+        "run", NOW, known["settings"], {}, known["queue"], known["label"], backlog, processes or {}
+    )
 
 
-def report(process: str, role: str, at: float, **more: Any) -> dict[str, Any]:
-    known = {
+def report(process: str, role: str, at: float, **more: Any) -> ProcessReport:
+    known: dict[str, Any] = {
+        "format": FORMAT,
         "process": process,
-        "role": role,
+        "number": round(at * 10),
+        "role": Role(role),
         "host": "host",
+        "pid": 1,
         "slots": 0,
         "cores": 2,
         "started_at": NOW - 50,
         "now": at,
-        "clock": {"offset_seconds": 0.0, "within_seconds": -1.0},
+        "clock": Clock(),
         "ended": False,
         "startup_cpu_seconds": 0.5,
         "cpu_seconds": 1.0,
         "machine_cpu_seconds": None,
         "max_rss_mib": 10.0,
-        "requests": {},
-        "unassigned": {},
-        "runs": {},
     }
-    return known | more
+    return ProcessReport(**(known | more))
 
 
-def totals(counts: dict[str, int], accepted: list[list[int]] | None = None) -> dict[str, Any]:
-    return {"run": {"counts": counts, "latencies": {}, "active": {}, "accepted": accepted or []}}
+def totals(counts: dict[Any, int], accepted: Sequence[tuple[int, int]] = ()) -> dict[str, RunTotals]:
+    return {"run": RunTotals(counts=counts, accepted=list(accepted))}
+
+
+def join(run: Run, process: str, messages: int, at: float) -> int:
+    return run.join(JoinRequest(FORMAT, process, 0, messages, SETTINGS), at)
 
 
 def published(run: Run, messages: int, at: float) -> None:
-    first = run.join("p", 0, messages, at)
-    run.leave("p", 0, [[first, first + messages - 1]])
+    first = join(run, "p", messages, at)
+    run.leave(LeaveRequest(FORMAT, "p", 0, [(first, first + messages - 1)]))
 
 
-def arrive(run: Run, *spans: list[int]) -> None:
+def arrive(run: Run, *spans: tuple[int, int]) -> None:
     count = sum(last - first + 1 for first, last in spans)
-    run.record["tally"] |= {"proven": True, "distinct": count, "arrived": list(spans)}
+    run.change(tally=Tally(proven=True, distinct=count, arrived=list(spans)))
 
 
 def test_every_publisher_gets_numbers_of_its_own_however_often_it_asks() -> None:
     run = opened()
-    assert run.join("a", 0, 100, NOW) == 0
-    assert run.join("b", 0, 50, NOW) == 100
-    assert run.join("a", 0, 100, NOW) == 0
-    assert run.join("c", 0, 1, NOW) == 150
+    assert join(run, "a", 100, NOW) == 0
+    assert join(run, "b", 50, NOW) == 100
+    assert join(run, "a", 100, NOW) == 0
+    assert join(run, "c", 1, NOW) == 150
 
 
 def test_it_is_complete_when_everything_that_was_accepted_has_arrived() -> None:
     run = opened()
     published(run, 10, NOW)
-    arrive(run, [0, 8])
+    arrive(run, (0, 8))
     assert run.judge(NOW + 1, empty=True) is None
-    arrive(run, [0, 9])
+    arrive(run, (0, 9))
     assert run.judge(NOW + 2, empty=True) == "complete"
 
 
 def test_as_many_arrivals_as_messages_are_not_enough_when_one_of_them_is_another_s() -> None:
     run = opened()
     published(run, 10, NOW)
-    arrive(run, [0, 8], [77, 77])
+    arrive(run, (0, 8), (77, 77))
     assert run.looks_complete(NOW + 1)
     assert run.judge(NOW + 1, empty=True) is None
-    run.close(NOW + 30, "lost")
-    assert run.record["tally"]["missing"] == [[9, 9]]
+    run.close(NOW + 30, Ending.LOST)
+    assert run.record.tally.missing == [(9, 9)]
 
 
 def test_a_dead_letter_is_not_waited_for() -> None:
     run = opened()
     published(run, 10, NOW)
-    arrive(run, [0, 8])
-    run.record["dead_letters"] = {"count": 1, "numbers": [[9, 9]]}
+    arrive(run, (0, 8))
+    run.change(dead_letters=DeadLettered(1, [(9, 9)]))
     assert run.judge(NOW + 1, empty=True) == "complete"
 
 
 def test_it_is_open_while_a_publisher_still_publishes() -> None:
     run = opened()
-    run.join("p", 0, 10, NOW)
-    run.report(report("p", "publisher", NOW, runs=totals({"published": 5}, [[0, 4]])), NOW)
-    arrive(run, [0, 4])
+    join(run, "p", 10, NOW)
+    run.report(report("p", "publisher", NOW, runs=totals({"published": 5}, [(0, 4)])), NOW)
+    arrive(run, (0, 4))
     assert run.judge(NOW + 1, empty=True) is None
 
 
 def test_what_is_missing_when_everything_is_empty_and_still_is_lost() -> None:
     run = opened()
     published(run, 10, NOW)
-    arrive(run, [0, 8])
+    arrive(run, (0, 8))
     assert run.judge(NOW, empty=True) is None
     assert run.judge(NOW + EMPTY_SECONDS - 0.1, empty=True) is None
     assert run.judge(NOW + EMPTY_SECONDS, empty=False) is None
@@ -105,9 +137,9 @@ def test_what_is_missing_when_everything_is_empty_and_still_is_lost() -> None:
 def test_anything_that_moves_puts_the_end_off() -> None:
     run = opened()
     published(run, 10, NOW)
-    arrive(run, [0, 7])
+    arrive(run, (0, 7))
     run.judge(NOW, empty=True)
-    arrive(run, [0, 8])
+    arrive(run, (0, 8))
     run.judge(NOW + 9, empty=True)
     assert run.judge(NOW + 12, empty=True) is None
     assert run.judge(NOW + 9 + EMPTY_SECONDS, empty=True) == "lost"
@@ -117,15 +149,15 @@ def test_a_run_in_which_nothing_moves_does_not_go_on_for_ever() -> None:
     run = opened()
     published(run, 10, NOW)
     run.judge(NOW, empty=False)
-    assert run.judge(NOW + STUCK_SECONDS - 1, empty=False) is None
-    assert run.judge(NOW + STUCK_SECONDS, empty=False) == "not finished"
+    assert run.judge(NOW + run.stuck_seconds - 1, empty=False) is None
+    assert run.judge(NOW + run.stuck_seconds, empty=False) == "not finished"
 
 
 def test_a_killed_publisher_s_run_ends_only_when_nothing_is_left() -> None:
     run = opened()
-    run.join("p", 0, 10, NOW)
-    run.report(report("p", "publisher", NOW, runs=totals({"published": 5}, [[0, 4]])), NOW)
-    arrive(run, [0, 4])
+    join(run, "p", 10, NOW)
+    run.report(report("p", "publisher", NOW, runs=totals({"published": 5}, [(0, 4)])), NOW)
+    arrive(run, (0, 4))
     later = NOW + GONE_SECONDS + 1
     assert run.judge(later, empty=False) is None
     assert run.judge(later, empty=True) == "complete"
@@ -134,17 +166,17 @@ def test_a_killed_publisher_s_run_ends_only_when_nothing_is_left() -> None:
 def test_what_a_process_cost_before_the_run_is_not_the_run_s() -> None:
     run = opened({"s": report("s", "subscriber", NOW, cpu_seconds=7.0, requests={"ReceiveMessage": 40})})
     run.report(report("s", "subscriber", NOW + 1, cpu_seconds=7.5, requests={"ReceiveMessage": 43}), NOW + 1)
-    process = run.record["processes"]["s"]
-    assert process["latest"]["cpu_seconds"] - process["baseline"]["cpu_seconds"] == pytest.approx(0.5)
-    assert process["baseline"]["requests"] == {"ReceiveMessage": 40}
+    process = run.record.processes["s"]
+    assert process.latest.cpu_seconds - process.baseline.cpu_seconds == pytest.approx(0.5)
+    assert process.baseline.requests == {"ReceiveMessage": 40}
 
 
 @pytest.mark.parametrize(("started_at", "spent"), [(NOW + 1, 0.5), (NOW - 500, 0.0)])
 def test_start_up_is_apart_for_a_process_that_comes_in_the_middle(started_at: float, spent: float) -> None:
     run = opened()
     run.report(report("w", "worker", NOW + 3, started_at=started_at, cpu_seconds=1.0), NOW + 3)
-    process = run.record["processes"]["w"]
-    assert process["latest"]["cpu_seconds"] - process["baseline"]["cpu_seconds"] == pytest.approx(spent)
+    process = run.record.processes["w"]
+    assert process.latest.cpu_seconds - process.baseline.cpu_seconds == pytest.approx(spent)
 
 
 def test_a_share_of_cpu_is_taken_over_the_time_in_which_a_process_worked_all_through() -> None:
@@ -170,10 +202,10 @@ def test_a_share_of_cpu_is_taken_over_the_time_in_which_a_process_worked_all_thr
             ),
             at,
         )
-    busy = run.record["processes"]["w"]["busy"]
-    assert busy["seconds"] == pytest.approx(2.0)
-    assert busy["cpu_seconds"] == pytest.approx(1.8)
-    assert busy["machine_cpu_seconds"] == pytest.approx(3.6)
+    busy = run.record.processes["w"].busy
+    assert busy.seconds == pytest.approx(2.0)
+    assert busy.cpu_seconds == pytest.approx(1.8)
+    assert busy.machine_cpu_seconds == pytest.approx(3.6)
 
 
 def test_who_went_silent_is_known_at_the_end() -> None:
@@ -181,6 +213,58 @@ def test_who_went_silent_is_known_at_the_end() -> None:
     run.report(report("dead", "worker", NOW), NOW)
     run.report(report("stopped", "worker", NOW, ended=True), NOW)
     run.report(report("alive", "worker", NOW + 60), NOW + 60)
-    run.close(NOW + 61, "complete")
-    gone = {name: process["gone"] for name, process in run.record["processes"].items()}
+    run.close(NOW + 61, Ending.COMPLETE)
+    gone = {name: process.gone for name, process in run.record.processes.items()}
     assert gone == {"dead": True, "stopped": False, "alive": False}
+
+
+def test_an_older_report_that_comes_late_does_not_replace_a_newer_one() -> None:
+    run = opened()
+    run.report(report("w", "worker", NOW, number=2, runs=totals({"pushed": 20})), NOW)
+    run.report(report("w", "worker", NOW, number=1, runs=totals({"pushed": 10})), NOW + 1)
+    assert run.count(Count.PUSHED) == 20
+
+
+def test_the_longest_pause_that_the_settings_make_is_no_end() -> None:
+    slow = {**SETTINGS, "PUBLISHER_DELAY": 900.0, "PUSH_SECONDS": 400.0}
+    assert opened(settings=slow).stuck_seconds == STUCK_SECONDS + 900.0 + 400.0
+
+
+def test_on_aws_counts_that_read_empty_have_to_do_so_for_longer_than_they_may_lag() -> None:
+    run = opened(queue="SQS", label="AWS SQS")
+    published(run, 10, NOW)
+    arrive(run, (0, 8))
+    assert run.judge(NOW, empty=True) is None
+    assert run.judge(NOW + 80, empty=False) is None
+    assert run.judge(NOW + 81, empty=True) is None
+    assert run.judge(NOW + 81 + AWS_EMPTY_SECONDS - 1, empty=True) is None
+    assert run.judge(NOW + 81 + AWS_EMPTY_SECONDS, empty=True) is Ending.LOST
+
+
+def test_what_arrives_after_the_end_corrects_the_record() -> None:
+    run = opened()
+    published(run, 10, NOW)
+    arrive(run, (0, 8))
+    run.close(NOW + 30, Ending.LOST)
+    assert run.record.tally.missing == [(9, 9)]
+    run.correct(Tally(proven=True, distinct=10, arrived=[(0, 9)]), DeadLettered())
+    assert (run.record.ended, run.record.tally.missing) == (Ending.COMPLETE, [])
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.integers(0, 9), st.integers(0, 10**15), st.booleans()),
+        max_size=30,
+    )
+)
+def test_whatever_processes_report_in_whatever_order_the_record_can_be_kept_and_read(
+    said: list[tuple[str, int, int, bool]],
+) -> None:
+    run = opened()
+    for process, number, count, ended in said:
+        told = report(process, "worker", NOW + number, number=number, ended=ended)
+        run.report(replace(told, runs=totals({Count.PUSHED: count})), NOW + number)
+        run.judge(NOW + number, empty=None)
+    run.close(NOW + 99, Ending.NOT_FINISHED)
+    kept = encode(run.record)
+    assert encode(decode(kept, RunRecord, "it")) == kept

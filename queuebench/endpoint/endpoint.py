@@ -22,6 +22,7 @@ import orjson
 
 from queuebench import settings as settings_module
 from queuebench.measuring.ranges import Ranges
+from queuebench.measuring.records import Count, Stage
 from queuebench.measuring.telemetry import Telemetry
 from queuebench.plumbing.serve import serve
 from queuebench.settings import Settings
@@ -136,7 +137,7 @@ class Endpoint:
         chance = random.random()
         settings = self._settings
         if chance < settings.endpoint_fail_share:
-            self._telemetry.record(None, "answer", counts={"refused": 1})
+            self._telemetry.record(None, Stage.ANSWER, counts={Count.REFUSED: 1})
             await _answer(send, 500, b'{"error":"told to fail"}')
             return
         slow = chance < settings.endpoint_fail_share + settings.endpoint_slow_share
@@ -158,15 +159,15 @@ class Endpoint:
             started_at, ended_at, durations, _ = zip(*arrived, strict=True)
             self._telemetry.record(
                 run,
-                "answer",
-                counts={"arrived": len(durations)},
+                Stage.ANSWER,
+                counts={Count.ARRIVED: len(durations)},
                 durations=durations,
                 started_at=min(started_at),
                 ended_at=max(ended_at),
             )
             waited = [now - intended_at for _, now, _, intended_at in arrived if intended_at]
             if waited:
-                self._telemetry.record(run, "end_to_end", durations=waited)
+                self._telemetry.record(run, Stage.END_TO_END, durations=waited)
 
     async def _get(self, scope: Scope, send: Send) -> None:
         if scope["path"].rstrip("/").endswith("/health"):

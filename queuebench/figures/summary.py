@@ -7,9 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+import msgspec
+
 from queuebench.figures import cost, planner
 from queuebench.measuring.histogram import Histogram
 from queuebench.measuring.ranges import Ranges
+from queuebench.measuring.records import Latencies
 
 LATENCIES = ("publish", "queue_wait", "hand_over", "celery_wait", "push", "end_to_end", "answer")
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
@@ -246,7 +249,9 @@ def _merged(processes: Processes, stage: str) -> Histogram:
     merged = Histogram()
     for process in processes:
         if stage in process["totals"]["latencies"]:
-            merged.merge(Histogram.from_json(process["totals"]["latencies"][stage]))
+            merged.merge(
+                Histogram.of(msgspec.convert(process["totals"]["latencies"][stage], Latencies, strict=False))
+            )
     return merged
 
 

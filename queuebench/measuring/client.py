@@ -10,6 +10,16 @@ import orjson
 import requests
 
 from queuebench.errors import QueueBenchError
+from queuebench.measuring.records import (
+    FORMAT,
+    FormatError,
+    JoinAnswer,
+    JoinRequest,
+    LeaveRequest,
+    Range,
+    decode,
+    encode,
+)
 from queuebench.plumbing.proxies import direct_session
 
 
@@ -24,25 +34,25 @@ class MonitorClient:
         self._url = url
         self._session = direct_session()
 
-    def join(self, process: str, burst: int, messages: int, settings: dict[str, Any]) -> dict[str, Any]:
-        """Join the open run, or open one: `run_id`, the `first` number that is ours, what waits already.
+    def join(self, process: str, burst: int, messages: int, settings: dict[str, Any]) -> JoinAnswer:
+        """Join the open run, or open one.
 
         Raises:
-            MonitorError: no answer for a while.
+            MonitorError: no answer for a while, or a refusal.
         """
-        return self._ask(
-            "POST",
-            "/join",
-            {"process": process, "burst": burst, "messages": messages, "settings": settings},
-        )
+        asked = JoinRequest(FORMAT, process, burst, messages, settings)
+        try:
+            return decode(self._ask("POST", "/join", encode(asked)), JoinAnswer, "its answer")
+        except FormatError as error:
+            raise MonitorError(f"MONITOR_URL is no monitor of this version: {error}") from None
 
-    def leave(self, run: str, process: str, burst: int, accepted: list[list[int]]) -> None:
+    def leave(self, run: str, process: str, burst: int, accepted: list[Range]) -> None:
         """Say that this publisher has ended, and which numbers the queue has accepted.
 
         Raises:
-            MonitorError: no answer for a while.
+            MonitorError: no answer for a while, or a refusal.
         """
-        self._ask("POST", f"/runs/{run}/leave", {"process": process, "burst": burst, "accepted": accepted})
+        self._ask("POST", f"/runs/{run}/leave", encode(LeaveRequest(FORMAT, process, burst, accepted)))
 
     def follow(self, run: str) -> Iterator[dict[str, Any]]:
         """Yield the run's progress about twice a second, last with `summary` when it is over.
@@ -61,18 +71,31 @@ class MonitorClient:
         """Return how far the run is, with `summary` when it is over.
 
         Raises:
-            MonitorError: no answer for a minute.
+            MonitorError: no answer for a minute, or a refusal.
         """
-        return self._ask("GET", f"/runs/{run}/progress", patience_seconds=60.0)
+        answer = self._ask("GET", f"/runs/{run}/progress", patience_seconds=60.0)
+        try:
+            found = orjson.loads(answer)
+            if isinstance(found, dict):
+                return found
+        except orjson.JSONDecodeError:
+            pass
+        raise MonitorError("MONITOR_URL is no monitor: its answer is not JSON")
 
     def _ask(
-        self, method: str, path: str, body: Any = None, patience_seconds: float = 10.0
-    ) -> dict[str, Any]:
+        self, method: str, path: str, data: bytes | None = None, patience_seconds: float = 10.0
+    ) -> bytes:
         give_up_at = time.monotonic() + patience_seconds
         while True:
             try:
-                data = None if body is None else orjson.dumps(body)
-                answer = self._session.request(method, self._url + path, data=data, timeout=(2.0, 30.0))
+                answer = self._session.request(
+                    method,
+                    self._url + path,
+                    data=data,
+                    headers={"content-type": "application/json"},
+                    timeout=(2.0, 30.0),
+                    allow_redirects=False,
+                )
                 if answer.status_code < 500:
                     break
                 failure = f"answered {answer.status_code}: {answer.text[:200]}"
@@ -82,6 +105,5 @@ class MonitorClient:
                 raise MonitorError(f"the monitor at {self._url} {failure}")
             time.sleep(0.2)
         if answer.status_code != 200:
-            raise MonitorError(f"the monitor at {self._url} refused {path}: {answer.text[:200]}")
-        result: dict[str, Any] = orjson.loads(answer.content)
-        return result
+            raise MonitorError(f"the monitor at {self._url} refused {path}: {answer.text[:300].strip()}")
+        return answer.content

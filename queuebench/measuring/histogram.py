@@ -7,12 +7,14 @@ relative-error guarantees", VLDB 2019): a quantile is off by at most (GAMMA - 1)
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import ceil, log
-from typing import Any
+
+from queuebench.measuring.records import Latencies
 
 GAMMA = 1.01  # quantiles are off by at most 0.5 %
 SMALLEST_MS = 0.001
+MOST_MS = 366 * 86_400_000.0  # a year of waiting is plausible; more is a wrong clock or a wrong message
 _LOG_GAMMA = math.log(GAMMA)
 _COARSE = 12  # buckets joined for a chart
 
@@ -39,31 +41,39 @@ class Histogram:
         """The mean; negative ones count as 0."""
         return self.total_ns / 1e6 / self.count if self.count else 0.0
 
-    def record(self, seconds: float, count: int = 1) -> None:
-        """Add `count` durations of so many seconds."""
+    def record(self, seconds: float, count: int = 1) -> int:
+        """Add `count` durations of so many seconds; return how many were left out as not plausible."""
         milliseconds = seconds * 1000.0
+        if not -MOST_MS <= milliseconds <= MOST_MS:
+            return count
         if milliseconds < 0:
             self.negative += count
             self.lowest_ms = min(self.lowest_ms, milliseconds)
-            return
+            return 0
         self.total_ns += int(milliseconds * 1e6) * count
         if milliseconds > self.max_ms:
             self.max_ms = milliseconds
         bucket = math.ceil(math.log(milliseconds) / _LOG_GAMMA) if milliseconds > SMALLEST_MS else _LOWEST
         self.buckets[bucket] = self.buckets.get(bucket, 0) + count
+        return 0
 
-    def record_each(self, durations: Sequence[float]) -> None:
+    def record_each(self, durations: Sequence[float]) -> int:
         """Add one duration of each so many seconds, in half the time that one by one takes."""
-        if not durations or min(durations) * 1000.0 <= SMALLEST_MS:
-            for seconds in durations:
-                self.record(seconds)
-            return
-        self.total_ns += int(sum(durations) * 1e9)
+        if not durations:
+            return 0
+        total = sum(durations)
+        # A nan makes the sum one, and nothing else is that far from every comparison.
+        if not (
+            total <= MOST_MS and min(durations) * 1000.0 > SMALLEST_MS and max(durations) * 1000.0 <= MOST_MS
+        ):
+            return sum(self.record(seconds) for seconds in durations)
+        self.total_ns += int(total * 1e9)
         self.max_ms = max(self.max_ms, max(durations) * 1000.0)
         buckets = self.buckets
         for seconds in durations:
             bucket = ceil(log(seconds * 1000.0) / _LOG_GAMMA)
             buckets[bucket] = buckets.get(bucket, 0) + 1
+        return 0
 
     def merge(self, other: Histogram) -> None:
         """Add everything that another one counted."""
@@ -94,19 +104,17 @@ class Histogram:
             wide[end] = wide.get(end, 0) + count
         return [(round(math.exp(end * _LOG_GAMMA), 4), wide[end]) for end in sorted(wide)]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data that `from_json` reads."""
-        buckets = {str(bucket): count for bucket, count in sorted(self.buckets.items())}
-        extremes = {"lowest_ms": self.lowest_ms, "max_ms": self.max_ms}
-        return {"buckets": buckets, "negative": self.negative, "total_ns": self.total_ns, **extremes}
+    def frozen(self) -> Latencies:
+        """Return a copy that nothing changes any more."""
+        return Latencies(dict(self.buckets), self.negative, self.total_ns, self.lowest_ms, self.max_ms)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Histogram:
-        """Return the histogram that `to_json` described."""
+    def of(cls, latencies: Latencies) -> Histogram:
+        """Return the histogram that `frozen` described."""
         histogram = cls()
-        histogram.buckets = {int(bucket): int(count) for bucket, count in data["buckets"].items()}
-        histogram.negative, histogram.total_ns = int(data["negative"]), int(data["total_ns"])
-        histogram.lowest_ms, histogram.max_ms = float(data["lowest_ms"]), float(data["max_ms"])
+        histogram.buckets, histogram.negative = dict(latencies.buckets), latencies.negative
+        histogram.total_ns = latencies.total_ns
+        histogram.lowest_ms, histogram.max_ms = latencies.lowest_ms, latencies.max_ms
         return histogram
 
 

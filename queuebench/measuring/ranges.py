@@ -59,6 +59,6 @@ class Ranges:
         result._ends = [end for _, end in left]
         return result
 
-    def to_json(self) -> list[list[int]]:
+    def to_json(self) -> list[tuple[int, int]]:
         """Return plain data that the constructor reads."""
-        return [[start, end] for start, end in self]
+        return list(self)

@@ -1,7 +1,7 @@
-"""What a process reports and what a run's record holds: frozen types, encoded, decoded and validated by msgspec.
+"""What a process reports and what a run's record holds: frozen types, validated by msgspec.
 
-msgspec and not pydantic: it checks while it decodes, about as fast as orjson alone decodes, so that every report
-of every process can be checked at the door; and it brings no dependency of its own.
+msgspec and not pydantic: it checks while it decodes, about as fast as orjson alone decodes, so that
+every report of every process can be checked at the door; and it brings no dependency of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from queuebench.errors import QueueBenchError
 
 FORMAT = 3  # of reports, records and summaries; grows when one of before can no longer be read
 
-Name = Annotated[str, Meta(min_length=1, max_length=200)]
+MOST_NAME = 200  # characters of an id or a name
+Name = Annotated[str, Meta(min_length=1, max_length=MOST_NAME)]
 Whole = Annotated[int, Meta(ge=0, le=10**18)]
 # A year of waiting is plausible, and so is a clock that is a day off; nan and infinity are neither.
 Seconds = Annotated[float, Meta(ge=0.0, le=4e9)]
@@ -24,7 +25,7 @@ UnixSeconds = Annotated[float, Meta(ge=0.0, le=1e11)]
 Number = Annotated[int, Meta(ge=0, le=10**15)]
 Range = tuple[Number, Number]  # first and last, both in it
 Interval = tuple[UnixSeconds, UnixSeconds]
-SettingValue = str | bool | int | float | list[int] | None
+SettingValue = str | bool | int | float | list[str | int] | None
 
 
 class FormatError(QueueBenchError):
@@ -126,7 +127,41 @@ class ProcessReport(Struct, frozen=True):
     machine_cpu_seconds: Seconds | None
     requests: dict[Name, Whole] = {}
     unassigned: dict[Count, Whole] = {}  # of messages that belong to no run
-    runs: dict[Annotated[str, Meta(max_length=200)], RunTotals] = {}
+    runs: dict[Annotated[str, Meta(max_length=MOST_NAME)], RunTotals] = {}
+
+
+class ReportAnswer(Struct, frozen=True):
+    """What the monitor answers to a report: its clock, and which run is open."""
+
+    now: UnixSeconds
+    run: str | None = None
+
+
+class JoinRequest(Struct, frozen=True):
+    """A publisher wants to join the open run, or to open one."""
+
+    format: int
+    process: Name
+    burst: Whole
+    messages: Number
+    settings: dict[str, SettingValue]
+
+
+class JoinAnswer(Struct, frozen=True):
+    """Which run, the first number that is the publisher's, and what waited before, by place."""
+
+    run_id: str
+    first: Number
+    backlog: dict[str, int]
+
+
+class LeaveRequest(Struct, frozen=True):
+    """A publisher has ended; these numbers the queue has accepted."""
+
+    format: int
+    process: Name
+    burst: Whole
+    accepted: list[Range]
 
 
 class Usage(Struct, frozen=True):
@@ -263,7 +298,7 @@ class RunRecord(Struct, frozen=True):
     tally: Tally = Tally()
     dead_letters: DeadLettered = DeadLettered()
     servers: dict[str, ServerRecord] = {}
-    peaks: dict[str, int] = {"queue": 0, "celery": 0}
+    peaks: dict[str, int] = {}
     measuring_requests: dict[str, int] = {}
 
     @property
@@ -292,7 +327,7 @@ def decode(data: bytes, what: type[T], called: str) -> T:
         found = format_of(data)
         if found is not None and found != FORMAT:
             raise FormatError(
-                f"{called} is of format {found}, and this version reads format {FORMAT}: use one version for all"
+                f"{called} is of format {found}, this version reads format {FORMAT}: use one version for all"
             ) from None
         raise FormatError(f"{called} cannot be used: {error}") from None
 

@@ -1,6 +1,6 @@
 """One run: who joined it, what each process reported, and when it is over. Knows no server and no clock.
 
-The record is plain data, kept on disk as it is, and all that the summary is made from.
+The record is frozen data: what is changed is replaced, so that whoever holds one may read it without a lock.
 """
 
 from __future__ import annotations
@@ -9,18 +9,45 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
+from msgspec.structs import replace
+
+from queuebench.errors import QueueBenchError
 from queuebench.measuring.ranges import Ranges
+from queuebench.measuring.records import (
+    FORMAT,
+    Busy,
+    Count,
+    DeadLettered,
+    Ending,
+    JoinRequest,
+    LeaveRequest,
+    ProcessRecord,
+    ProcessReport,
+    PublisherRecord,
+    RunRecord,
+    ServerRecord,
+    SettingValue,
+    Tally,
+    Usage,
+)
 
 GONE_SECONDS = 10.0  # a process that did not report for so long is taken for dead
 EMPTY_SECONDS = 10.0  # nothing moves and nothing is left: the rest is lost
-RECORD_FORMAT = 2  # grows when a record of before can no longer be gone on with
-STUCK_SECONDS = 300.0  # nothing moves: not finished
+# AWS: the counts of an SQS queue are "eventually consistent", and may lag by a minute (GetQueueAttributes).
+AWS_EMPTY_SECONDS = 90.0
+STUCK_SECONDS = 300.0  # beyond the longest pause that the settings make: not finished
+MOST_PROCESSES = 5_000
+MOST_PUBLISHERS = 5_000
+
+
+class RunFull(QueueBenchError):
+    """More take part in a run than it has room for."""
 
 
 class Run:
     """The record of a run, and the rules that open and close it."""
 
-    def __init__(self, record: dict[str, Any]) -> None:
+    def __init__(self, record: RunRecord) -> None:
         self.record = record
 
     @classmethod
@@ -28,12 +55,12 @@ class Run:
         cls,
         run_id: str,
         now: float,
-        settings: dict[str, Any],
+        settings: dict[str, SettingValue],
         versions: dict[str, str],
         queue: str,
         label: str,
         backlog: dict[str, int],
-        processes: Mapping[str, dict[str, Any]],
+        processes: Mapping[str, ProcessReport],
     ) -> Run:
         """Begin a run.
 
@@ -49,124 +76,179 @@ class Run:
                 not the run's.
         """
         return cls(
-            {
-                "format": RECORD_FORMAT,
-                "run_id": run_id,
-                "queue": queue,
-                "label": label,
-                "local": label == "local SQS",
-                "started_at": now,
-                "ended_at": None,
-                "ended": None,
-                "moved_at": now,
-                "moved": None,
-                "ending_since": None,
-                "settings": settings,
-                "versions": versions,
-                "backlog_before": backlog,
-                "publishers": {},
-                "processes": {process: _known(report, now, report) for process, report in processes.items()},
-                "tally": {"proven": None, "distinct": 0, "duplicates": 0, "arrived": [], "missing": []},
-                "dead_letters": {"count": 0, "numbers": []},
-                "servers": {},
-                "peaks": {"queue": 0, "celery": 0},
-                "measuring_requests": {},
-            }
+            RunRecord(
+                format=FORMAT,
+                run_id=run_id,
+                queue=queue,
+                label=label,
+                local=label == "local SQS",
+                started_at=now,
+                moved_at=now,
+                settings=settings,
+                versions=versions,
+                backlog_before=backlog,
+                peaks={"queue": 0, "celery": 0},
+                publishers={},
+                processes={name: _known(report, _usage(report, now)) for name, report in processes.items()},
+            )
         )
 
     @property
     def id(self) -> str:
         """The run's id."""
-        return str(self.record["run_id"])
+        return self.record.run_id
 
     @property
     def is_open(self) -> bool:
         """Whether it is not over yet."""
-        return self.record["ended_at"] is None
+        return self.record.ended_at is None
 
-    def join(self, process: str, burst: int, messages: int, now: float) -> int:
-        """Let a publisher in and return the first of its numbers; the same one however often it asks."""
-        publishers = self.record["publishers"]
-        key = f"{process}/{burst}"
+    @property
+    def empty_seconds(self) -> float:
+        """For how long nothing may move and everything be empty until the rest is taken for lost."""
+        return AWS_EMPTY_SECONDS if self.record.queue == "SQS" and not self.record.local else EMPTY_SECONDS
+
+    @property
+    def stuck_seconds(self) -> float:
+        """For how long nothing may move at all: the longest pause that the settings make comes on top."""
+        used = self.record.used
+        slow = used.endpoint_slow_seconds if used.endpoint_slow_share else 0.0
+        return STUCK_SECONDS + used.publisher_delay + max(used.push_seconds, used.push_timeout, slow)
+
+    def frozen(self) -> RunRecord:
+        """Return the record as it stands, whose dictionaries nothing changes any more."""
+        record = self.record
+        return replace(
+            record,
+            publishers=dict(record.publishers),
+            processes=dict(record.processes),
+            servers=dict(record.servers),
+        )
+
+    def change(self, **changes: Any) -> None:
+        """Replace fields of the record."""
+        self.record = replace(self.record, **changes)
+
+    def join(self, asked: JoinRequest, now: float) -> int:
+        """Let a publisher in and return the first of its numbers; the same one however often it asks.
+
+        Raises:
+            RunFull: too many publishers have joined.
+        """
+        publishers = self.record.publishers
+        key = f"{asked.process}/{asked.burst}"
         if key not in publishers:
-            first = max((other["first"] + other["messages"] for other in publishers.values()), default=0)
-            publishers[key] = {
-                "process": process,
-                "first": first,
-                "messages": messages,
-                "left": False,
-                "accepted": [],
-                "seen_at": now,
-            }
-            self.record["ending_since"] = None
-        return int(publishers[key]["first"])
+            if len(publishers) >= MOST_PUBLISHERS:
+                raise RunFull(
+                    f"{MOST_PUBLISHERS:,} publishers have joined the run, which is all that it takes"
+                )
+            first = max((other.first + other.messages for other in publishers.values()), default=0)
+            publishers[key] = PublisherRecord(asked.process, first, asked.messages, False, [], now)
+            self.change(ending_since=None)
+        return publishers[key].first
 
-    def leave(self, process: str, burst: int, accepted: list[list[int]]) -> None:
+    def leave(self, asked: LeaveRequest) -> None:
         """Note that a publisher has ended, and what the queue accepted from it."""
-        publisher = self.record["publishers"].get(f"{process}/{burst}")
-        if publisher is not None:
-            publisher["left"], publisher["accepted"] = True, accepted
+        publishers = self.record.publishers
+        key = f"{asked.process}/{asked.burst}"
+        if key in publishers:
+            publishers[key] = replace(publishers[key], left=True, accepted=asked.accepted)
 
-    def report(self, report: Mapping[str, Any], now: float) -> None:
-        """Take the newest totals of a process."""
-        processes = self.record["processes"]
-        process = processes.get(report["process"])
+    def report(self, report: ProcessReport, now: float) -> None:
+        """Take the newest totals of a process; an older report never replaces a newer one.
+
+        Raises:
+            RunFull: too many processes take part.
+        """
+        processes = self.record.processes
+        process = processes.get(report.process)
         if process is None:
+            if len(processes) >= MOST_PROCESSES:
+                raise RunFull(
+                    f"{MOST_PROCESSES:,} processes take part in the run, which is all that it takes"
+                )
             # What it cost before it began is its start-up, and that of an earlier run is not this one's.
-            new = report["started_at"] >= self.record["started_at"]
-            unspent = {"cpu_seconds": report["startup_cpu_seconds"], "requests": {}, "unassigned": {}}
-            process = _known(report, now, {**report, **(unspent if new else {})})
-            processes[report["process"]] = process
-        before, process["latest"] = process["latest"], _usage(report, now)
-        process["slots"], process["ended"] = report["slots"], report["ended"]
-        process["clock"] = report["clock"]
-        totals = report["runs"].get(self.id)
-        moved = totals is not None and totals["counts"] != process["totals"]["counts"]
-        _extend_busy(process, before, moved)
-        if totals is not None:
-            process["totals"] = totals
-        for publisher in self.record["publishers"].values():
-            if publisher["process"] == report["process"]:
-                publisher["seen_at"] = now
+            baseline = _usage(report, now)
+            if report.started_at >= self.record.started_at:
+                baseline = replace(
+                    baseline, cpu_seconds=report.startup_cpu_seconds, requests={}, unassigned={}
+                )
+            process = _known(report, baseline)
+        elif report.number <= process.number:
+            return
+        before, latest = process.latest, _usage(report, now)
+        totals = report.runs.get(self.id)
+        moved = totals is not None and totals.counts != process.totals.counts
+        busy, pending = _busy(process, before, latest, moved)
+        processes[report.process] = replace(
+            process,
+            latest=latest,
+            number=report.number,
+            slots=report.slots,
+            ended=report.ended,
+            clock=report.clock,
+            busy=busy,
+            pending=pending,
+            totals=process.totals if totals is None else totals,
+        )
+        publishers = self.record.publishers
+        for key, publisher in publishers.items():
+            if publisher.process == report.process:
+                publishers[key] = replace(publisher, seen_at=now)
 
     def accepted(self) -> Ranges:
         """Return the numbers that the queue is known to have accepted."""
-        record = self.record
-        told = [publisher["accepted"] for publisher in record["publishers"].values()]
-        told += [process["totals"]["accepted"] for process in record["processes"].values()]
+        told = [publisher.accepted for publisher in self.record.publishers.values()]
+        told += [process.totals.accepted for process in self.record.processes.values()]
         return Ranges(sorted(chain.from_iterable(told)))
 
-    def count(self, name: str) -> int:
+    def count(self, name: Count) -> int:
         """Return one of the counts, over all processes."""
-        return sum(process["totals"]["counts"].get(name, 0) for process in self.record["processes"].values())
+        return sum(process.totals.counts.get(name, 0) for process in self.record.processes.values())
 
     def delivered(self) -> int:
         """Return how many have arrived, as far as anybody knows."""
-        tally = self.record["tally"]
-        return int(tally["distinct"]) if tally["proven"] else self.count("pushed")
+        tally = self.record.tally
+        return tally.distinct if tally.proven else self.count(Count.PUSHED)
 
     def publishers_ended(self, now: float) -> bool:
         """Tell whether every publisher has left or is dead."""
-        return all(p["left"] or now - p["seen_at"] > GONE_SECONDS for p in self.record["publishers"].values())
+        return all(p.left or now - p.seen_at > GONE_SECONDS for p in self.record.publishers.values())
 
     def a_publisher_died(self) -> bool:
         """Tell whether one ended without saying what was accepted."""
-        return not all(publisher["left"] for publisher in self.record["publishers"].values())
+        return not all(publisher.left for publisher in self.record.publishers.values())
 
     def missing(self) -> Ranges:
         """Return the accepted numbers that have neither arrived nor become a dead letter."""
         record = self.record
-        arrived = Ranges(record["tally"]["arrived"]) | Ranges(record["dead_letters"]["numbers"])
-        return self.accepted() - arrived
+        return self.accepted() - (Ranges(record.tally.arrived) | Ranges(record.dead_letters.numbers))
 
     def looks_complete(self, now: float) -> bool:
         """Tell, by counts alone, whether it is worth a look at the sets."""
         if not self.publishers_ended(now):
             return False
-        dead: int = self.record["dead_letters"]["count"]
-        return self.delivered() + dead >= len(self.accepted())
+        return self.delivered() + self.record.dead_letters.count >= len(self.accepted())
 
-    def judge(self, now: float, empty: bool | None) -> str | None:
+    def see(
+        self,
+        tally: Tally,
+        dead_letters: DeadLettered,
+        servers: Mapping[str, ServerRecord],
+        peaks: Mapping[str, int],
+        measuring_requests: dict[str, int],
+    ) -> None:
+        """Take what a look at the servers and the endpoint has found."""
+        record = self.record
+        self.change(
+            tally=tally,
+            dead_letters=dead_letters,
+            servers={**record.servers, **servers},
+            peaks={place: max(record.peaks.get(place, 0), peak) for place, peak in peaks.items()},
+            measuring_requests=measuring_requests,
+        )
+
+    def judge(self, now: float, empty: bool | None) -> Ending | None:
         """Return how the run ended, or None while it goes on.
 
         Args:
@@ -175,85 +257,94 @@ class Run:
         """
         record = self.record
         moved = [
-            self.count("published"),
-            self.count("received"),
-            self.count("pushed"),
-            self.count("retried"),
-            record["tally"]["distinct"],
-            record["tally"]["duplicates"],
-            record["dead_letters"]["count"],
+            *map(self.count, (Count.PUBLISHED, Count.RECEIVED, Count.PUSHED, Count.RETRIED)),
+            record.tally.distinct,
+            record.tally.duplicates,
+            record.dead_letters.count,
         ]
-        if moved != record["moved"]:
-            record["moved"], record["moved_at"] = moved, now
-        still = now - record["moved_at"]
-        arrived = self.looks_complete(now) and (not record["tally"]["proven"] or not self.missing())
+        if moved != record.moved:
+            self.change(moved=moved, moved_at=now)
+        since = record.empty_since if record.empty_since is not None else now
+        self.change(empty_since=since if empty else None)
+        record = self.record
+        still = now - record.moved_at
+        arrived = self.looks_complete(now) and (not record.tally.proven or not self.missing())
         # What a dead publisher had sent without an answer may still be on its way.
         if arrived and (empty or not self.a_publisher_died()):
-            return "complete"
-        if self.publishers_ended(now) and empty and still >= EMPTY_SECONDS:
-            return "lost"
-        if still >= STUCK_SECONDS:
-            return "not finished"
+            return Ending.COMPLETE
+        enough = self.empty_seconds
+        # Counts that lag have to be empty all the while; the others, at the end.
+        emptied = empty and (enough == EMPTY_SECONDS or now - since >= enough)
+        if self.publishers_ended(now) and emptied and still >= enough:
+            return Ending.LOST
+        if still >= self.stuck_seconds:
+            return Ending.NOT_FINISHED
         return None
 
-    def close(self, now: float, how: str) -> None:
+    def close(self, now: float, how: Ending) -> None:
         """End the run."""
+        processes = {
+            name: replace(process, gone=not process.ended and now - process.latest.at > GONE_SECONDS)
+            for name, process in self.record.processes.items()
+        }
+        self.change(ended_at=now, ended=how, processes=processes)
+        self._note_missing()
+
+    def correct(self, tally: Tally, dead_letters: DeadLettered) -> None:
+        """Take what arrived until now; a run that is over is complete where nothing is missing after all."""
+        self.change(tally=tally, dead_letters=dead_letters)
+        self._note_missing()
         record = self.record
-        record["ended_at"], record["ended"] = now, how
-        for process in record["processes"].values():
-            process["gone"] = not process["ended"] and now - process["latest"]["at"] > GONE_SECONDS
-        record["tally"]["missing"] = self.missing().to_json() if record["tally"]["proven"] else []
+        found = tally.proven and not record.tally.missing
+        if found and (record.ended is Ending.LOST or not self.a_publisher_died()):
+            self.change(ended=Ending.COMPLETE if record.ended is not Ending.SET_ASIDE else record.ended)
+
+    def _note_missing(self) -> None:
+        tally = self.record.tally
+        self.change(tally=replace(tally, missing=self.missing().to_json() if tally.proven else []))
 
 
-def _known(report: Mapping[str, Any], now: float, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is kept of a process; `before` is how it stood when its part in the run began."""
-    baseline = _usage(before, now)
-    return {
-        "role": report["role"],
-        "host": report["host"],
-        "slots": report["slots"],
-        "cores": report["cores"],
-        "ended": report["ended"],
-        "clock": report["clock"],
-        "startup_cpu_seconds": report["startup_cpu_seconds"],
-        "baseline": baseline,
-        "latest": baseline,
-        "busy": {"seconds": 0.0, "cpu_seconds": 0.0, "machine_cpu_seconds": 0.0},
-        "pending": None,
-        "totals": {"counts": {}, "latencies": {}, "active": {}, "accepted": []},
-    }
+def _known(report: ProcessReport, baseline: Usage) -> ProcessRecord:
+    """Return what is kept of a process; `baseline` is how it stood when its part in the run began."""
+    return ProcessRecord(
+        role=report.role,
+        host=report.host,
+        slots=report.slots,
+        cores=report.cores,
+        ended=report.ended,
+        clock=report.clock,
+        startup_cpu_seconds=report.startup_cpu_seconds,
+        baseline=baseline,
+        latest=baseline,
+    )
 
 
-def _usage(report: Mapping[str, Any], now: float) -> dict[str, Any]:
-    return {
-        "at": now,
-        "now": report["now"],
-        "cpu_seconds": report["cpu_seconds"],
-        "machine_cpu_seconds": report["machine_cpu_seconds"],
-        "max_rss_mib": report["max_rss_mib"],
-        "requests": dict(report["requests"]),
-        "unassigned": dict(report["unassigned"]),
-    }
+def _usage(report: ProcessReport, now: float) -> Usage:
+    return Usage(
+        at=now,
+        now=report.now,
+        cpu_seconds=report.cpu_seconds,
+        machine_cpu_seconds=report.machine_cpu_seconds,
+        max_rss_mib=report.max_rss_mib,
+        requests=report.requests,
+        unassigned=report.unassigned,
+    )
 
 
-def _extend_busy(process: dict[str, Any], before: Mapping[str, Any], moved: bool) -> None:
-    """Add the time since the last report to the busy time, where the process worked all through it.
+def _busy(process: ProcessRecord, before: Usage, latest: Usage, moved: bool) -> tuple[Busy, Busy | None]:
+    """Return the busy time so far, and what is kept back of it.
 
     The first and the last interval of a spell of work are partly idle, so each one is kept back
     until it is known that work goes on, and the first is dropped.
     """
     if not moved:
-        process["pending"] = None
-        return
-    if process["pending"] is None:
-        process["pending"] = {}
-        return
-    for name, value in process["pending"].items():
-        process["busy"][name] += value
-    latest = process["latest"]
-    machine, machine_before = latest["machine_cpu_seconds"], before["machine_cpu_seconds"]
-    process["pending"] = {
-        "seconds": latest["now"] - before["now"],
-        "cpu_seconds": latest["cpu_seconds"] - before["cpu_seconds"],
-        "machine_cpu_seconds": 0.0 if machine is None or machine_before is None else machine - machine_before,
-    }
+        return process.busy, None
+    if process.pending is None:
+        return process.busy, Busy()
+    machine, machine_before = latest.machine_cpu_seconds, before.machine_cpu_seconds
+    interval = Busy(
+        max(0.0, latest.now - before.now),
+        max(0.0, latest.cpu_seconds - before.cpu_seconds),
+        0.0 if machine is None or machine_before is None else max(0.0, machine - machine_before),
+    )
+    return process.busy + process.pending, interval

@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
+import msgspec
+from msgspec import Struct
 
 MOST_POINTS = 600
+
+
+class Held(Struct, frozen=True):
+    """What a place holds: messages that wait, and those in flight."""
+
+    waiting: int = 0
+    in_flight: int = 0
+
+    @property
+    def total(self) -> int:
+        """Both together."""
+        return self.waiting + self.in_flight
+
+
+class Point(Struct, frozen=True):
+    """How a run stood at a moment; counts are totals, `None` is what nobody could tell."""
+
+    at: float  # Unix seconds
+    published: int = 0
+    received: int = 0
+    handed_over: int = 0
+    pushed: int = 0
+    delivered: int = 0
+    dead_letters: int = 0
+    queue: Held | None = None
+    celery: Held | None = None
+    cpu_seconds: dict[str, float] = {}  # by role
+    server_cpu_seconds: dict[str, float] = {}
+    memory_bytes: dict[str, int] = {}  # by server
 
 
 class Series:
@@ -16,10 +46,10 @@ class Series:
 
     def __init__(self, most: int = MOST_POINTS) -> None:
         self._most, self._every, self._seen = most, 1, 0
-        self._kept: list[Mapping[str, Any]] = []
-        self._last: Mapping[str, Any] | None = None
+        self._kept: list[Point] = []
+        self._last: Point | None = None
 
-    def add(self, point: Mapping[str, Any]) -> None:
+    def add(self, point: Point) -> None:
         """Add the newest point."""
         if self._seen % self._every == 0:
             self._kept.append(point)
@@ -29,7 +59,7 @@ class Series:
         self._seen += 1
         self._last = point
 
-    def points(self) -> list[Mapping[str, Any]]:
+    def points(self) -> list[Point]:
         """Return the points, evenly spaced but for the newest, which is always there."""
         if self._last is None or self._kept[-1] is self._last:
             return list(self._kept)
@@ -37,17 +67,20 @@ class Series:
 
 
 def read(path: Path) -> Series:
-    """Return the series that a file keeps; empty where there is none."""
-    series = Series()
+    """Return the series that a file keeps, without lines that are none; empty where there is no file."""
+    series, decoder = Series(), msgspec.json.Decoder(Point)
     if path.is_file():
         with path.open("rb") as lines:
             for line in lines:
-                if line.endswith(b"\n"):
-                    series.add(orjson.loads(line))
+                try:
+                    series.add(decoder.decode(line))
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    # Cut short by a crash, or by whoever edited it: one second less.
+                    continue
     return series
 
 
-def columns(points: Sequence[Mapping[str, Any]], started_at: float) -> dict[str, Any]:
+def columns(points: Sequence[Point], started_at: float) -> dict[str, Any]:
     """Return a series as a chart takes it: seconds since the start, rates, depths, shares of a core.
 
     Processes report about once a second, and so do the points come: a rate is therefore taken over
@@ -55,26 +88,26 @@ def columns(points: Sequence[Mapping[str, Any]], started_at: float) -> dict[str,
     """
     if points:
         # The first look comes up to a second after the start, when much has happened already.
-        nothing: dict[str, Any] = dict.fromkeys(("published", "received", "delivered", "dead_letters"), 0)
-        nothing |= {"cpu_seconds": {}, "server_cpu_seconds": {}, "queue": {}, "celery": {}}
-        points = [{**nothing, "at": started_at}, *points]
-    at = [round(point["at"] - started_at, 2) for point in points]
-    roles = sorted({role for point in points for role in point["cpu_seconds"]})
-    servers = sorted({name for point in points for name in point["server_cpu_seconds"]})
-    totals = {name: [point[name] for point in points] for name in ("published", "received", "delivered")}
+        points = [Point(started_at, queue=Held(), celery=Held()), *points]
+    at = [round(point.at - started_at, 2) for point in points]
+    roles = sorted({role for point in points for role in point.cpu_seconds})
+    servers = sorted({name for point in points for name in point.server_cpu_seconds})
+    totals = {
+        "published": [float(point.published) for point in points],
+        "received": [float(point.received) for point in points],
+        "delivered": [float(point.delivered) for point in points],
+    }
     return {
         "t": at,
         "rates": {name: slopes(at, values, 1) for name, values in totals.items()},
         "depths": {
-            **{
-                place: [None if point[place] is None else sum(point[place].values()) for point in points]
-                for place in ("queue", "celery")
-            },
-            "dead_letters": [point["dead_letters"] for point in points],
+            "queue": [None if point.queue is None else point.queue.total for point in points],
+            "celery": [None if point.celery is None else point.celery.total for point in points],
+            "dead_letters": [point.dead_letters for point in points],
         },
-        "cpu": {role: slopes(at, [p["cpu_seconds"].get(role, 0.0) for p in points], 2) for role in roles}
+        "cpu": {role: slopes(at, [p.cpu_seconds.get(role, 0.0) for p in points], 2) for role in roles}
         | {
-            f"{name} (server)": slopes(at, [p["server_cpu_seconds"].get(name, 0.0) for p in points], 2)
+            f"{name} (server)": slopes(at, [p.server_cpu_seconds.get(name, 0.0) for p in points], 2)
             for name in servers
         },
     }

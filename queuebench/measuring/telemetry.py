@@ -1,7 +1,9 @@
 """What a process did: totals so far, sent to the monitor about once a second and at the end.
 
 The newest totals of a process replace the ones before, so a lost report costs nothing. Nothing
-here is on the way of a message: without a monitor everything still ships.
+here is on the way of a message: without a monitor, or with one that answers nonsense, everything
+still ships. A report is bounded: `MOST_RUNS` runs, `MOST_INTERVALS` spells of a stage, and histograms
+whose buckets are bounded by what is plausible.
 """
 
 from __future__ import annotations
@@ -15,46 +17,64 @@ import threading
 import time
 import uuid
 from bisect import insort
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import orjson
 import requests
 
 from queuebench.measuring.histogram import Histogram
 from queuebench.measuring.ranges import Ranges
+from queuebench.measuring.records import (
+    FORMAT,
+    MOST_NAME,
+    Clock,
+    Count,
+    FormatError,
+    ProcessReport,
+    ReportAnswer,
+    Role,
+    RunTotals,
+    Stage,
+    decode,
+    encode,
+)
 from queuebench.plumbing.proxies import direct_session
 
 REPORT_SECONDS = 1.0
 # How often a process that has nothing new says that it is alive.
 IDLE_REPORT_SECONDS = 5.0
 FORGET_RUN_SECONDS = 600.0
+# Whoever writes messages names their runs, as many as they like; what is beyond belongs to no run.
+MOST_RUNS = 16
+SPARE_RUN_SECONDS = 10.0  # a run that was quiet for so long makes room for another
+# Of the comparisons with the monitor's clock; clocks drift, so the best one is not believed for ever.
+CLOCK_COMPARISONS = 120
 # A stage that did nothing for so long was not active in between.
 IDLE_GAP_SECONDS = 1.0
 # Of the spells of a stage that comes and goes, so that a report does not grow with the run.
 MOST_INTERVALS = 100
 
 
-class RunTotals:
-    """What one process did for one run, so far."""
+class _Totals:
+    """What this process did for one run, so far."""
 
     def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
-        self.latencies: dict[str, Histogram] = {}
-        self.active: dict[str, list[list[float]]] = {}
+        self.counts: dict[Count, int] = {}
+        self.latencies: dict[Stage, Histogram] = {}
+        self.active: dict[Stage, list[list[float]]] = {}
         self.accepted = Ranges()
         self.touched_at = time.monotonic()
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data: counts, latencies by stage, active intervals by stage, accepted numbers."""
-        return {
-            "counts": dict(self.counts),
-            "latencies": {stage: histogram.to_json() for stage, histogram in self.latencies.items()},
-            "active": self.active,
-            "accepted": self.accepted.to_json(),
-        }
+    def frozen(self) -> RunTotals:
+        """Return a copy that nothing changes any more."""
+        return RunTotals(
+            dict(self.counts),
+            {stage: histogram.frozen() for stage, histogram in self.latencies.items()},
+            {stage: [(start, end) for start, end in spells] for stage, spells in self.active.items()},
+            self.accepted.to_json(),
+        )
 
 
 class Telemetry:
@@ -68,19 +88,22 @@ class Telemetry:
         slots: int = 0,
         requests_made: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
-        self.role, self.slots = role, slots
+        self.role, self.slots = Role(role), slots
         self.process = uuid.uuid4().hex
         self._url = f"{monitor_url}/report" if monitor_url else ""
         self._requests_made = requests_made
         self._started_at = time.time()
         self._startup_cpu_seconds = 0.0
-        self._clock = {"offset_seconds": 0.0, "within_seconds": -1.0}
-        self._runs: dict[str, RunTotals] = {}
+        self._number = 0
+        self._clocks: deque[Clock] = deque(maxlen=CLOCK_COMPARISONS)
+        self._runs: dict[str, _Totals] = {}
+        self._open_run: str | None = None
         self._dirty: set[str] = set()
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._session = direct_session()
+        self._complaint = ""
 
     def start(self) -> None:
         """Report, and go on reporting; what the process has cost until now counts as its start-up."""
@@ -104,15 +127,17 @@ class Telemetry:
     def record(
         self,
         run: str | None,
-        stage: str,
+        stage: Stage,
         *,
-        counts: Mapping[str, int] | None = None,
+        counts: Mapping[Count, int] | None = None,
         latencies: Sequence[tuple[float, int]] = (),
         durations: Sequence[float] = (),
         started_at: float = 0.0,
         ended_at: float = 0.0,
     ) -> None:
         """Add to the totals of a run (None: of messages that belong to none).
+
+        Times that are not plausible, because a message or a header said so, are left out and counted.
 
         Args:
             run: the run's id.
@@ -125,23 +150,26 @@ class Telemetry:
         """
         with self._lock:
             totals = self._touch(run or "")
+            kept = totals.counts
             if counts:
-                kept = totals.counts
                 for name, count in counts.items():
                     kept[name] = kept.get(name, 0) + count
             if latencies or durations:
                 histogram = totals.latencies.get(stage)
                 if histogram is None:
                     histogram = totals.latencies[stage] = Histogram()
+                left_out = histogram.record_each(durations) if durations else 0
                 for seconds, count in latencies:
-                    histogram.record(seconds, count)
-                histogram.record_each(durations)
+                    left_out += histogram.record(seconds, count)
+                if left_out:
+                    kept[Count.IMPLAUSIBLE] = kept.get(Count.IMPLAUSIBLE, 0) + left_out
             if ended_at:
                 extend_active(totals.active.setdefault(stage, []), started_at, ended_at)
 
     def accepted(self, run: str, first: int, last: int) -> None:
         """Add numbers that the queue has accepted."""
         with self._lock:
+            self._open_run = self._open_run or run
             self._touch(run).accepted.add(first, last)
 
     def accepted_so_far(self, run: str) -> Ranges:
@@ -149,12 +177,31 @@ class Telemetry:
         with self._lock:
             return Ranges(self._runs[run].accepted) if run in self._runs else Ranges()
 
-    def _touch(self, run: str) -> RunTotals:
+    def _touch(self, run: str) -> _Totals:
         totals = self._runs.get(run)
         if totals is None:
-            totals = self._runs[run] = RunTotals()
+            if run and not self._has_room_for(run):
+                return self._touch("")
+            totals = self._runs[run] = _Totals()
         self._dirty.add(run)
         return totals
+
+    def _has_room_for(self, run: str) -> bool:
+        if len(run) > MOST_NAME:
+            return False
+        if len(self._runs) <= MOST_RUNS or run == self._open_run:
+            return True
+        # Totals that the monitor has and that have not grown for a while can go.
+        now = time.monotonic()
+        spare = [
+            name
+            for name, totals in self._runs.items()
+            if name and name != self._open_run and name not in self._dirty
+            if now - totals.touched_at > SPARE_RUN_SECONDS
+        ]
+        if spare:
+            del self._runs[min(spare, key=lambda name: self._runs[name].touched_at)]
+        return bool(spare)
 
     def _report_for_ever(self) -> None:
         sent_at, moved = time.monotonic(), False
@@ -173,46 +220,93 @@ class Telemetry:
             now = time.monotonic()
             for run in sent:
                 self._runs[run].touched_at = now
-            runs = {run: self._runs[run].to_json() for run in sent}
-            for run in [r for r, t in self._runs.items() if r and now - t.touched_at > FORGET_RUN_SECONDS]:
-                del self._runs[run]
-            unassigned = dict(self._runs[""].counts) if "" in self._runs else {}
-        report = {
-            "process": self.process,
-            "role": self.role,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "slots": self.slots,
-            "started_at": self._started_at,
-            "now": time.time(),
-            "clock": self._clock,
-            "ended": ended,
-            "startup_cpu_seconds": self._startup_cpu_seconds,
-            "cpu_seconds": _cpu_seconds(),
-            "max_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _RSS_UNITS_PER_MIB,
-            "cores": os.cpu_count() or 1,
-            "machine_cpu_seconds": _machine_cpu_seconds(),
-            "requests": dict(self._requests_made()),
-            "unassigned": unassigned,
-            "runs": runs,
-        }
-        with contextlib.suppress(requests.RequestException):
-            data = orjson.dumps(report)
-            asked_at = time.time()
-            answer = self._session.post(self._url, data=data, timeout=(2.0, 5.0))
-            if answer.status_code == 200:
-                self._compare_clocks(asked_at, time.time(), answer.content)
-                return True
+            report = self._report({run: self._runs[run].frozen() for run in sent}, ended)
+        answer = self._post(report)
         with self._lock:
-            self._dirty |= sent & self._runs.keys()
-        return False
+            if answer is None:
+                self._dirty |= sent & self._runs.keys()
+                return False
+            self._open_run = answer.run
+            # Forgotten while it is open, a run would begin again at 0, and that would replace its total.
+            for run in [r for r, t in self._runs.items() if now - t.touched_at > FORGET_RUN_SECONDS]:
+                if run and run != answer.run and run not in self._dirty:
+                    del self._runs[run]
+        return True
 
-    def _compare_clocks(self, asked_at: float, answered_at: float, answer: bytes) -> None:
-        """Keep the most exact of all comparisons with the monitor's clock, as NTP does."""
+    def _report(self, runs: dict[str, RunTotals], ended: bool) -> ProcessReport:
+        self._number += 1
+        none = self._runs.get("")
+        return ProcessReport(
+            format=FORMAT,
+            process=self.process,
+            number=self._number,
+            role=self.role,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            slots=self.slots,
+            started_at=self._started_at,
+            now=time.time(),
+            clock=min(self._clocks, key=lambda clock: clock.within_seconds, default=Clock()),
+            ended=ended,
+            startup_cpu_seconds=self._startup_cpu_seconds,
+            cpu_seconds=_cpu_seconds(),
+            max_rss_mib=peak_memory_mib(),
+            cores=os.cpu_count() or 1,
+            machine_cpu_seconds=_machine_cpu_seconds(),
+            requests=dict(self._requests_made()),
+            unassigned=dict(none.counts) if none is not None else {},
+            runs=runs,
+        )
+
+    def _post(self, report: ProcessReport) -> ReportAnswer | None:
+        asked_at = time.time()
+        try:
+            answer = self._session.post(
+                self._url,
+                data=encode(report),
+                headers={"content-type": "application/json"},
+                timeout=(2.0, 5.0),
+                allow_redirects=False,
+            )
+        except requests.RequestException:
+            # It may be starting, or be gone for a while; whoever needs it says so.
+            return None
+        if answer.status_code >= 500:
+            return None
+        try:
+            if answer.status_code != 200:
+                raise FormatError(answer.text[:200].strip() or f"HTTP {answer.status_code}")
+            read = decode(answer.content, ReportAnswer, "its answer")
+        except FormatError as error:
+            self._complain(str(error))
+            return None
+        self._compare_clocks(asked_at, time.time(), read.now)
+        return read
+
+    def _complain(self, what: str) -> None:
+        """Say once that the monitor takes no figures from this process, which goes on without it."""
+        if what != self._complaint:
+            self._complaint = what
+            print(f"{self.role}: MONITOR_URL takes no report: {what}", file=sys.stderr, flush=True)
+
+    def _compare_clocks(self, asked_at: float, answered_at: float, monitors: float) -> None:
+        """Keep the comparison, as NTP does; of the last ones the most exact counts."""
         within = (answered_at - asked_at) / 2.0
-        if self._clock["within_seconds"] < 0 or 0 <= within < self._clock["within_seconds"]:
-            offset = (asked_at + answered_at) / 2.0 - orjson.loads(answer)["now"]
-            self._clock = {"offset_seconds": offset, "within_seconds": within}
+        if within >= 0.0:
+            self._clocks.append(Clock((asked_at + answered_at) / 2.0 - monitors, within))
+
+
+def peak_memory_mib() -> float:
+    """Return the most memory that this process itself had resident.
+
+    Not `ru_maxrss` where the kernel tells: that survives `exec`, so a process that a fat one started
+    would report its parent's peak.
+    """
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024.0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _RSS_UNITS_PER_MIB
 
 
 # The kernel gives bytes on macOS and KiB elsewhere: getrusage(2).

@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from queuebench.measuring.series import Point
+
 QUANTILES = {"p50": "0.5", "p90": "0.9", "p95": "0.95", "p99": "0.99", "p999": "0.999"}
 PREFIX = "queuebench_"
 
@@ -16,7 +18,7 @@ PREFIX = "queuebench_"
 class _Run(Collector):
     """One run: its summary as it stands, and the newest point of its series."""
 
-    def __init__(self, summary: Mapping[str, Any] | None, point: Mapping[str, Any] | None) -> None:
+    def __init__(self, summary: Mapping[str, Any] | None, point: Point | None) -> None:
         self._summary, self._point = summary, point
 
     def collect(self) -> Iterator[Metric]:
@@ -82,12 +84,14 @@ class _Run(Collector):
             PREFIX + "backlog_messages", "What waits or is in flight", labels=["queue", "place", "state"]
         )
         for place in ("queue", "celery"):
-            for state, count in (self._point[place] or {}).items():
-                depth.add_metric([queue, place, state], count)
+            held = self._point.queue if place == "queue" else self._point.celery
+            if held is not None:
+                depth.add_metric([queue, place, "waiting"], held.waiting)
+                depth.add_metric([queue, place, "in_flight"], held.in_flight)
         yield depth
 
 
-def exposition(summary: Mapping[str, Any] | None, point: Mapping[str, Any] | None) -> bytes:
+def exposition(summary: Mapping[str, Any] | None, point: Point | None) -> bytes:
     """Return the text that a Prometheus server scrapes."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Run(summary, point))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from queuebench.errors import QueueError, Unreachable
+from queuebench.measuring.records import Count, Stage
 from queuebench.measuring.telemetry import Telemetry
 from queuebench.queues import Queue
 
@@ -92,7 +93,7 @@ class Flood:
                 progress(self.accepted)
         # A flood is often over within one report: only here is known what it cost while it went on.
         used = round((time.process_time() - cpu_before) * 1e6)
-        self._telemetry.record(self._run, "publish", counts={"publish_cpu_us": used})
+        self._telemetry.record(self._run, Stage.PUBLISH, counts={Count.PUBLISH_CPU_US: used})
         if not self._failure and self.accepted < self._messages:
             self._failure = "stopped"
         return Outcome(self.accepted, self._failure)
@@ -161,8 +162,8 @@ class Flood:
         count = len(numbers) - len(refused)
         self._telemetry.record(
             self._run,
-            "publish",
-            counts={"published": count},
+            Stage.PUBLISH,
+            counts={Count.PUBLISHED: count},
             latencies=((seconds, count),) if count else (),
             started_at=began_at,
             ended_at=began_at + seconds,

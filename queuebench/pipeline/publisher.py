@@ -113,10 +113,10 @@ class Publication:
             print(f"publisher: {error}; publishing without figures", file=sys.stderr, flush=True)
             self._monitor = None
             return run, 0
-        waiting = sum(joined["backlog"].values())
+        waiting = sum(joined.backlog.values())
         if waiting:
             print(f"publisher: {waiting:,} messages were there before; they are shipped too", flush=True)
-        return str(joined["run_id"]), int(joined["first"])
+        return joined.run_id, joined.first
 
     def _leave(self, run: str, burst: int) -> None:
         assert self._monitor is not None

@@ -15,6 +15,7 @@ from typing import Any
 from queuebench.broker.broker import Broker
 from queuebench.broker.dead_letters import DeadLetter
 from queuebench.errors import MessageError, QueueError, Unreachable
+from queuebench.measuring.records import Count, Stage
 from queuebench.measuring.telemetry import Telemetry
 from queuebench.message import Message, decode
 from queuebench.pipeline.hand_over import HandOver
@@ -119,7 +120,7 @@ class Subscription:
                 break
             waited += ROOM_PAUSE_SECONDS
         if waited:
-            self._telemetry.record(None, "hand_over", counts={"held_back_ms": round(waited * 1000)})
+            self._telemetry.record(None, Stage.HAND_OVER, counts={Count.HELD_BACK_MS: round(waited * 1000)})
 
     def _pass_on(self, batch: Batch, hand_over: HandOver, number: int, called_at: float) -> None:
         received_at, received = time.time(), time.perf_counter()
@@ -134,8 +135,8 @@ class Subscription:
             waits = ((received_at - intended_at, count),) if intended_at is not None else ()
             self._telemetry.record(
                 run,
-                "queue_wait",
-                counts={"received": count, "handed_over": count},
+                Stage.QUEUE_WAIT,
+                counts={Count.RECEIVED: count, Count.HANDED_OVER: count},
                 latencies=waits,
                 # The wait for the first message is no work.
                 started_at=max(called_at, received_at - 0.1),
@@ -143,13 +144,15 @@ class Subscription:
             )
             self._telemetry.record(
                 run,
-                "hand_over",
+                Stage.HAND_OVER,
                 latencies=((seconds, count),),
                 started_at=received_at,
                 ended_at=handed_over_at,
             )
         for letter in broken:
-            self._telemetry.record(letter.run, "queue_wait", counts={"received": 1, "dead_lettered": 1})
+            self._telemetry.record(
+                letter.run, Stage.QUEUE_WAIT, counts={Count.RECEIVED: 1, Count.DEAD_LETTERED: 1}
+            )
 
     def _persist(self, act: Any, deadline: float) -> bool:
         """Repeat an act while its server does not answer; False: it is no use any more."""

@@ -15,6 +15,7 @@ from kombu.utils.json import dumps
 from queuebench.broker import dead_letters
 from queuebench.broker.broker import Broker
 from queuebench.errors import QueueBenchError, Unreachable
+from queuebench.measuring.records import Count, Stage
 from queuebench.measuring.telemetry import Telemetry
 from queuebench.message import Message
 from queuebench.pipeline.post import GivenUp, Pusher, Stopped
@@ -57,21 +58,23 @@ class Shipping:
     def _ship(self, message: Message, handed_over_at: float | None) -> None:
         began_at, began = time.time(), time.perf_counter()
         if handed_over_at is not None:
-            self._telemetry.record(message.run, "celery_wait", latencies=((began_at - handed_over_at, 1),))
-        counts = {"pushed": 1}
+            self._telemetry.record(
+                message.run, Stage.CELERY_WAIT, latencies=((began_at - handed_over_at, 1),)
+            )
+        counts = {Count.PUSHED: 1}
         try:
             posts = self._pusher.push(message)
             if posts > 1:
-                counts["retried"] = posts - 1
+                counts[Count.RETRIED] = posts - 1
         except Stopped as stopped:
             raise Reject(str(stopped), requeue=True) from None
         except GivenUp as failure:
-            counts = {"dead_lettered": 1}
+            counts = {Count.DEAD_LETTERED: 1}
             self._keep(dead_letters.of_message(message, str(failure)))
         seconds = time.perf_counter() - began
         self._telemetry.record(
             message.run,
-            "push",
+            Stage.PUSH,
             counts=counts,
             latencies=((seconds, 1),),
             started_at=began_at,

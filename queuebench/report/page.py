@@ -13,10 +13,11 @@ import orjson
 from queuebench.figures import comparison, planner
 from queuebench.figures.comparison import Group
 from queuebench.measuring import series
+from queuebench.measuring.series import Point
 from queuebench.report.terminal import notes
 
 HERE = Path(__file__).parent
-Points = Sequence[Mapping[str, Any]]
+Points = Sequence[Point]
 
 
 def page_data(

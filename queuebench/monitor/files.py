@@ -1,0 +1,113 @@
+"""The folder of results: records of runs, their series and summaries. Each file is replaced in one step."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+from queuebench.errors import QueueBenchError
+from queuebench.measuring import series
+from queuebench.measuring.records import RunRecord, decode, encode
+from queuebench.measuring.series import Point
+
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+MOST_SERIES = 16  # read and thinned series that are kept at hand
+
+
+class Files:
+    """The results on disk; safe to use from several threads."""
+
+    def __init__(self, results: Path) -> None:
+        self.results = results
+        try:
+            results.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise QueueBenchError(
+                f"the results folder {results} cannot be made: {error.strerror}; name another with --results"
+            ) from None
+        self._lock = threading.Lock()
+        self._written: dict[str, int] = {}
+        self._series: OrderedDict[str, tuple[tuple[int, int], list[Point]]] = OrderedDict()
+
+    def folder(self, run_id: str) -> Path | None:
+        """Return a run's folder; None where the id, which may come from a URL, cannot be one."""
+        return self.results / run_id if RUN_ID.fullmatch(run_id) else None
+
+    def write_record(self, record: RunRecord, version: int) -> None:
+        """Keep a run's record, unless a later version of it is kept already."""
+        data = encode(record)
+        with self._lock:
+            if version > self._written.get(record.run_id, -1):
+                _replace(self.results / record.run_id / "run.json", data)
+                self._written = {record.run_id: version}
+
+    def write_summary(self, run_id: str, data: bytes) -> None:
+        """Keep a run's summary."""
+        _replace(self.results / run_id / "summary.json", data)
+
+    def append_point(self, run_id: str, point: Point) -> None:
+        """Add a second to a run's series."""
+        path = self.results / run_id / "series.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as lines:
+            lines.write(encode(point) + b"\n")
+
+    def points(self, run_id: str) -> Sequence[Point]:
+        """Return a run's series as a chart takes it; a file that did not change is not read again."""
+        folder = self.folder(run_id)
+        if folder is None:
+            return []
+        path = folder / "series.jsonl"
+        try:
+            stat = path.stat()
+        except OSError:
+            return []
+        changed = stat.st_mtime_ns, stat.st_size
+        with self._lock:
+            known = self._series.get(run_id)
+        if known is None or known[0] != changed:
+            known = changed, series.read(path).points()
+        with self._lock:
+            self._series[run_id] = known
+            self._series.move_to_end(run_id)
+            while len(self._series) > MOST_SERIES:
+                self._series.popitem(last=False)
+        return known[1]
+
+    def unfinished(self) -> list[RunRecord]:
+        """Return the records of runs without a summary; one that cannot be read is set aside."""
+        found = []
+        for path in sorted(self.results.glob("*/run.json")):
+            if path.with_name("summary.json").exists():
+                continue
+            try:
+                record = decode(path.read_bytes(), RunRecord, str(path))
+                if record.run_id != path.parent.name:
+                    raise QueueBenchError(f"{path} is the record of another run, {record.run_id[:80]!r}")
+                record.used  # noqa: B018 - what figures are made with has to be there
+                found.append(record)
+            except (QueueBenchError, ValueError, OSError) as error:
+                self.set_aside(path.parent.name, str(error))
+        return found
+
+    def set_aside(self, run_id: str, reason: str) -> None:
+        """Put a run's record out of the way, with the reason beside it."""
+        folder = self.results / run_id
+        print(f"monitor: run {run_id} is set aside: {reason}", file=sys.stderr, flush=True)
+        try:
+            (folder / "run.json").replace(folder / "run.json.set-aside")
+            (folder / "set-aside.txt").write_text(reason + "\n")
+        except OSError as error:
+            print(f"monitor: {folder}: {error.strerror}", file=sys.stderr, flush=True)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Replace a file, so that a reader or a crash never meets half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".tmp")
+    beside.write_bytes(data + b"\n")
+    beside.replace(path)

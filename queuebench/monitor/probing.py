@@ -1,0 +1,255 @@
+"""Looks at the servers and at the endpoint: all of the monitor's I/O over the network, and no lock."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from msgspec import Struct
+from msgspec.structs import replace
+from redis import Redis
+
+from queuebench.broker import dead_letters
+from queuebench.broker.broker import Broker
+from queuebench.errors import MessageError, QueueError
+from queuebench.measuring import redis_usage
+from queuebench.measuring.ranges import Ranges
+from queuebench.measuring.records import (
+    DeadLettered,
+    FormatError,
+    Range,
+    RunRecord,
+    ServerRecord,
+    Tally,
+    Whole,
+    decode,
+)
+from queuebench.measuring.series import Held
+from queuebench.plumbing.proxies import session_for
+from queuebench.plumbing.redis_client import connect, explained
+from queuebench.queues import Depth, open_queue
+from queuebench.settings import Settings
+
+DEAD_LETTERS_AT_ONCE = 500
+# A dead letter's time is that of another machine.
+CLOCK_MARGIN_SECONDS = 60.0
+MOST_TALLY_BYTES = 64 * 2**20
+
+
+class Sample(Struct, frozen=True):
+    """What a look has found; `None` is what nobody could tell."""
+
+    queue: Held | None
+    celery: Held | None
+    servers: dict[str, tuple[dict[str, Any], dict[str, str]]]  # INFO and configuration
+    measuring_requests: dict[str, int]
+    dead_letters: DeadLettered
+    tally: Tally
+
+    @property
+    def empty(self) -> bool | None:
+        """Whether queue, in-flight and Celery hold nothing; None: not known."""
+        if self.queue is None or self.celery is None:
+            return None
+        return self.queue.total + self.celery.total == 0
+
+    def servers_after(
+        self, before: Mapping[str, ServerRecord], now: float, moved: bool
+    ) -> dict[str, ServerRecord]:
+        """Return the newest state of each server."""
+        return {
+            name: redis_usage.follow(before.get(name), info, config, now, moved)
+            for name, (info, config) in self.servers.items()
+        }
+
+
+class _TallyAnswer(Struct, frozen=True):
+    endpoint: str
+    distinct: Whole
+    duplicates: Whole
+    numbers: list[Range] = []
+
+
+class Probe:
+    """The queue under test, Celery's broker, and the endpoint, as the monitor sees them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._push_url = settings.push_url
+        self._queue = open_queue(settings.queue, settings.options())
+        self._broker = Broker(settings.redis_celery_url)
+        self._redis = {"broker": self._broker.client}
+        if settings.queue == "REDIS":
+            self._redis["queue"] = connect(settings.redis_pubsub_url)
+        self._session = session_for(settings.push_url)
+        self._config: dict[str, tuple[str, dict[str, str]]] = {}
+        self._measured: Mapping[str, int] = {}
+        self._dead_seen = _Seen()
+
+    def begin(self) -> Sample:
+        """Look at what there is before a run is opened; what is there belongs to none."""
+        self._measured = self._queue.requests()
+        self._dead_seen = _Seen()
+        with contextlib.suppress(QueueError):
+            self._dead_seen = self._end_of_dead_letters()
+        return Sample(self._depth(), self._backlog(), self._look_at_servers(), {}, DeadLettered(), Tally())
+
+    def look(self, record: RunRecord) -> Sample:
+        """Look at everything that tells how a run stands, and let the broker know which run it is."""
+        self.note(record.run_id)
+        spent = Counter(self._queue.requests())
+        spent.subtract(self._measured)
+        return Sample(
+            self._depth(),
+            self._backlog(),
+            self._look_at_servers(),
+            dict(+spent),
+            self.dead_lettered(record),
+            self.tally(record.run_id, record.tally),
+        )
+
+    def note(self, run_id: str) -> None:
+        """Let the broker know which run is open, as far as it answers."""
+        with contextlib.suppress(QueueError):
+            self._broker.note_run(run_id)
+
+    def noted_run(self) -> str | None:
+        """Return the run that was opened last with this broker.
+
+        Raises:
+            QueueError: the broker does not answer.
+        """
+        return self._broker.noted_run()
+
+    def dead_lettered(self, record: RunRecord) -> DeadLettered:
+        """Return which of the run's messages became dead letters, reading only those that are new."""
+        known = record.dead_letters
+        try:
+            numbers = Ranges(known.numbers)
+            count = self._broker.count_dead_letters()
+            seen = self._dead_seen
+            if seen.length is not None and seen.length == count == 0:
+                return known
+            if seen.length is not None and count >= seen.length and self._still_there(seen):
+                first = seen.length
+                while page := self._broker.dead_letters(first, first + DEAD_LETTERS_AT_ONCE - 1):
+                    for letter in page:
+                        self._add(letter, record, numbers)
+                    first += len(page)
+                    seen = _Seen(first, page[-1])
+            else:
+                seen = self._read_backwards(record, numbers)
+            self._dead_seen = seen
+            return DeadLettered(len(numbers), numbers.to_json())
+        except QueueError:
+            return known
+
+    def tally(self, run_id: str, known: Tally, numbers: bool = False) -> Tally:
+        """Ask the endpoint what arrived; one that is not ours proves nothing."""
+        if not self._push_url:
+            return replace(known, proven=False)
+        parts = urlsplit(self._push_url)
+        query = {"run": run_id, **({"numbers": "1"} if numbers else {})}
+        try:
+            with self._session.get(
+                f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/tally",
+                params=query,
+                timeout=(2.0, 10.0),
+                allow_redirects=False,
+                stream=True,
+            ) as answer:
+                if answer.status_code >= 500:
+                    return known
+                data = answer.raw.read(MOST_TALLY_BYTES, decode_content=True)
+                found = (
+                    decode(data, _TallyAnswer, "the endpoint's tally") if answer.status_code == 200 else None
+                )
+        except (requests.RequestException, OSError):
+            return known
+        except FormatError:
+            found = None
+        if found is None or found.endpoint != "queuebench":
+            return known if known.proven else replace(known, proven=False)
+        arrived = found.numbers if numbers else known.arrived
+        return replace(
+            known, proven=True, distinct=found.distinct, duplicates=found.duplicates, arrived=arrived
+        )
+
+    def _still_there(self, seen: _Seen) -> bool:
+        """Tell whether what was read last still is where it was: none before it was taken out."""
+        if not seen.length:
+            return True
+        return self._broker.dead_letters(seen.length - 1, seen.length - 1) == [seen.last]
+
+    def _end_of_dead_letters(self) -> _Seen:
+        length = self._broker.count_dead_letters()
+        if not length:
+            return _Seen(0)
+        last = self._broker.dead_letters(length - 1, length - 1)
+        # Somebody takes some out at this moment: the next look begins again.
+        return _Seen(length, last[0]) if last else _Seen()
+
+    def _read_backwards(self, record: RunRecord, numbers: Ranges) -> _Seen:
+        """Read from the newest to those that are older than the run."""
+        end = self._end_of_dead_letters()
+        first = end.length or 0
+        while first > 0:
+            last, first = first - 1, max(0, first - DEAD_LETTERS_AT_ONCE)
+            page = self._broker.dead_letters(first, last)
+            times = [self._add(letter, record, numbers) for letter in page]
+            if all(at < record.started_at - CLOCK_MARGIN_SECONDS for at in times):
+                break
+        return end
+
+    @staticmethod
+    def _add(letter: bytes, record: RunRecord, numbers: Ranges) -> float:
+        """Add the number of a dead letter of this run; return when it was written, 0: it does not tell."""
+        try:
+            found = dead_letters.DeadLetter.decode(letter)
+        except MessageError:
+            return 0.0
+        if found.run == record.run_id and found.number is not None and found.number not in numbers:
+            numbers.add(found.number)
+        return found.at if isinstance(found.at, float) else 0.0
+
+    def _look_at_servers(self) -> dict[str, tuple[dict[str, Any], dict[str, str]]]:
+        infos = {}
+        for name, client in self._redis.items():
+            with contextlib.suppress(QueueError), explained(client):
+                info: Any = client.info()
+                infos[name] = (info, self._configuration(name, client, str(info.get("run_id"))))
+        return infos
+
+    def _configuration(self, name: str, client: Redis, run_id: str) -> dict[str, str]:
+        """Ask once in a server's life how it keeps what it has; a managed one may not tell."""
+        known = self._config.get(name)
+        if known is None or known[0] != run_id:
+            config: Any = {}
+            with contextlib.suppress(QueueError), explained(client):
+                config = client.config_get("appendonly", "appendfsync")
+            known = self._config[name] = (run_id, config)
+        return known[1]
+
+    def _depth(self) -> Held | None:
+        with contextlib.suppress(QueueError):
+            return _held(self._queue.depth())
+        return None
+
+    def _backlog(self) -> Held | None:
+        with contextlib.suppress(QueueError):
+            return _held(self._broker.backlog())
+        return None
+
+
+class _Seen(Struct, frozen=True):
+    """How far the list of dead letters was read, and what stood there last; None: not at all."""
+
+    length: int | None = None
+    last: bytes = b""
+
+
+def _held(depth: Depth) -> Held:
+    return Held(depth.waiting, depth.in_flight)
