@@ -10,6 +10,7 @@ help:
 	@echo "make benchmarks  every stage beside the plain way; writes docs/benchmarks.md (STAGES= REPEATS= SCALE=)"
 	@echo "make test        the tests, several at a time (JOBS=)"
 	@echo "make test-fast   those of figures, engine, queues and all else that takes a moment"
+	@echo "make test-wheel  builds the wheel and tries it in environments that have nothing else"
 	@echo "make test-docker the tests of docker-compose; they need a Docker Engine and both Compose generations"
 	@echo "make faults      kills, stops and cuts parts of the running pipeline (SEED= FAULTS= QUEUE= KIND=)"
 	@echo "make lint        ruff and mypy"
@@ -57,10 +58,13 @@ JOBS := auto
 PYTEST := $(PY) -m pytest --numprocesses $(JOBS) --dist worksteal
 
 test: $(VENV)/.installed-dev
-	@$(PYTEST) -m "not docker"
+	@$(PYTEST) -m "not docker and not wheel"
 
 test-fast: $(VENV)/.installed-dev
-	@$(PYTEST) -m "not docker and not browser and not slow"
+	@$(PYTEST) -m "not docker and not wheel and not browser and not slow"
+
+test-wheel: $(VENV)/.installed-dev
+	@$(PY) -m pytest -m wheel
 
 test-docker: $(VENV)/.installed-dev
 	@$(PY) -m pytest -m docker
@@ -72,4 +76,4 @@ faults: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
 
-.PHONY: help bench million benchmarks faults test test-fast test-docker lint
+.PHONY: help bench million benchmarks faults test test-fast test-wheel test-docker lint

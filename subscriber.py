@@ -1,25 +1,21 @@
 """Take messages from the queue under test and hand each to Celery as a `push_data` task.
 
-Receive, hand over, acknowledge: whatever dies in between, the messages are still there. Run as
-many as you like; stop one with Ctrl-C or SIGTERM.
+    python subscriber.py
+
+Each of its lanes, over and over:
+
+1. Wait while Celery holds CELERY_BACKLOG_LIMIT tasks: a backlog belongs in the queue under test.
+2. Receive a batch; it stays in flight, and comes back should this process die.
+3. Hand the whole batch over to Celery, at once; what is no message becomes a dead letter.
+4. Acknowledge it: only now is it gone from the queue.
+
+Run as many as you like; stop one with Ctrl-C or SIGTERM.
 """
 
 import sys
 
-from queuebench import settings
-from queuebench.errors import QueueBenchError
-from queuebench.pipeline.subscriber import Subscription
-from task import push_data, push_several
-
-
-def main() -> int:
-    """Run until stopped."""
-    try:
-        return Subscription(settings.load(), push_data, push_several).run()
-    except QueueBenchError as error:
-        print(f"subscriber: {error}", file=sys.stderr)
-        return 2
-
+from queuebench.__main__ import run
+from queuebench.pipeline import subscriber
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("subscriber", subscriber.main, sys.argv[1:]))

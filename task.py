@@ -1,57 +1,13 @@
-"""The Celery app and its task: `celery -A task worker` makes the POSTs.
+"""Make the POSTs: `celery -A task worker`, as many as you like.
+
+A worker takes a task, waits for one of its WORKER_SLOTS, and POSTs the message to PUSH_URL with its
+id as the Idempotency-Key. A POST that fails is made again, later and later; after the last try the
+message becomes a dead letter. The task is acknowledged only then: whatever kills the worker, the
+task comes back to another.
 
 Any Celery code may call it too: `push_data.delay("+5511999990000", "hello")`.
 """
 
-from __future__ import annotations
+from queuebench.pipeline.app import app, push_data, push_several
 
-from typing import Any
-
-from celery import Celery, Task
-from celery.exceptions import Reject
-from kombu.exceptions import OperationalError
-
-from queuebench import settings
-from queuebench.broker.broker import celery_settings
-from queuebench.message import Message
-from queuebench.pipeline.worker import Shipping
-
-SETTINGS = settings.load_or_exit("task")
-
-shipping = Shipping(SETTINGS)
-app = Celery("task")
-app.conf.update(
-    celery_settings(SETTINGS.redis_celery_url, shipping.tasks),
-    task_serializer="json",
-    accept_content=["json"],
-    worker_pool="threads",
-    worker_hijack_root_logger=True,
-    worker_redirect_stdouts=False,
-)
-
-shipping.attach()
-
-
-@app.task(name="push_data", bind=True)
-def push_data(
-    self: Task,
-    phone: str,
-    message: str,
-    run: str | None = None,
-    number: int | None = None,
-    intended_at: float | None = None,
-    handed_over_at: float | None = None,
-) -> None:
-    """Ship one message; the task's id is the message's. Times are Unix seconds."""
-    shipping.ship(Message(self.request.id, phone, message, run, number, intended_at), handed_over_at)
-
-
-@app.task(name="push_several", bind=True)
-def push_several(self: Task, shipments: list[Any], handed_over_at: float | None = None) -> None:
-    """Ship several messages, each in a slot of its own; those that a stop cuts short go back alone."""
-    left = shipping.ship_several([Message(*fields) for fields in shipments], handed_over_at)
-    if left:
-        try:
-            self.apply_async((left, handed_over_at))
-        except OperationalError as error:
-            raise Reject(str(error), requeue=True) from error
+__all__ = ["app", "push_data", "push_several"]

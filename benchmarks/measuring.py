@@ -38,10 +38,9 @@ from queuebench.measuring.telemetry import Telemetry
 for name in ("record", "accepted", "start", "close"):
     setattr(Telemetry, name, lambda *_, **__: None)
 Endpoint._note = lambda endpoint: endpoint._arrivals.clear()
-kind, name, *sys.argv[1:] = sys.argv[1:]
+name, *sys.argv[1:] = sys.argv[1:]
 sys.argv[0] = name
-sys.path.insert(0, ".")
-(runpy.run_path if kind == "path" else runpy.run_module)(name, run_name="__main__")
+runpy.run_module(name, run_name="__main__")
 """
 SETTINGS = {"CELERY_BACKLOG_LIMIT": "10000000"}
 # Who POST to an endpoint at once.
@@ -209,15 +208,17 @@ def cut(service: Service, measured: bool) -> Service:
     """Let a service run without its telemetry, unless it is to be measured."""
     if not measured:
         service.environment["MONITOR_URL"] = ""
-        _, *argv = service.argv
-        kind, arguments = ("module", argv[1:]) if argv[0] == "-m" else ("path", argv)
-        service.argv = [sys.executable, "-c", CUT_OUT, kind, *arguments]
+        _python, _m, *module = service.argv
+        service.argv = [sys.executable, "-c", CUT_OUT, *module]
     return service
 
 
 def published(stack: Stack, measured: bool, messages: int) -> float:
     """Publish and return the CPU seconds of the whole process."""
-    publisher = cut(stack._add("publisher", [sys.executable, "publisher.py", str(messages)], ""), measured)
+    publisher = cut(
+        stack._add("publisher", [sys.executable, "-m", "queuebench", "publisher", str(messages)], ""),
+        measured,
+    )
     before = os.times()
     publisher.launch()
     until(lambda: publisher.exit_code() is not None)

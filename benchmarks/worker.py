@@ -85,7 +85,8 @@ class Shipping:
             worker.stop()
 
     def _hand_over(self, first: int, count: int, per_task: int) -> None:
-        from task import push_data, push_several  # after the stack has said where everything is
+        # After the stack has said where everything is.
+        from queuebench.pipeline.app import push_data, push_several
 
         hand_over = HandOver(self.broker, push_data, push_several, per_task)
         for number in range(first, first + count, 1000):

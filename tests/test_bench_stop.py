@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from queuebench.bench.stack import ROOT
+from tests import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -47,17 +47,17 @@ def marked(mark: str) -> list[str]:
 def test_a_stopped_bench_leaves_no_process_and_no_file_outside_the_project(
     tmp_path: Path, number: signal.Signals, moment: str
 ) -> None:
-    mark, home, results = uuid.uuid4().hex, tmp_path / "home", tmp_path / "results"
+    mark, home = uuid.uuid4().hex, tmp_path / "home"
     home.mkdir()
-    scratch = ROOT / ".bench"
-    before = set(scratch.glob("*"))
+    working = tmp_path / "working"
+    working.mkdir()
     argv = [sys.executable, "-m", "queuebench", "bench", "--queue", "REDIS", "--messages", "1500"]
-    argv += ["--set", "PUSH_SECONDS=0.5", "--results", str(results)]
+    argv += ["--set", "PUSH_SECONDS=0.5"]
     environment = os.environ | {MARK: mark, "HOME": str(home), "TMPDIR": str(home)}
-    environment |= {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     with subprocess.Popen(
         argv,
-        cwd=ROOT,
+        cwd=working,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -82,6 +82,6 @@ def test_a_stopped_bench_leaves_no_process_and_no_file_outside_the_project(
         code = bench.wait(timeout=60)
     assert marked(mark) == []
     assert list(home.iterdir()) == []
-    assert set(scratch.glob("*")) <= before
+    assert set(working.iterdir()) <= {working / "results"}
     assert "Traceback" not in said, said
     assert code == 130 or (code == 0 and "lost" in moment), said

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from queuebench.bench.stack import ROOT, Stack
+from queuebench.bench.stack import Stack
 from queuebench.broker.broker import Broker
 from queuebench.broker.dead_letters import KEY, DeadLetter, of_message, of_task
 from queuebench.message import Message, decode
 from queuebench.pipeline.hand_over import Envelope
 from queuebench.queues import open_queue
 from queuebench.settings import load
+from tests import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -102,7 +103,7 @@ def test_messages_go_through_the_queue_again_and_are_no_dead_letters_any_more(
 
 
 def test_a_task_goes_into_its_celery_queue_as_if_it_had_killed_nobody(environment: dict[str, str]) -> None:
-    from task import push_data
+    from queuebench.pipeline.app import push_data
 
     envelope = Envelope(push_data, ("phone", "text")).stamp("run-7", ("1", "hello"), {})
     killed = b'{"deaths": 5, ' + envelope[1:]

@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from queuebench.bench.stack import ROOT, free_port
+from queuebench.bench.stack import free_port
+from tests import ROOT
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 

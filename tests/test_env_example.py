@@ -8,8 +8,8 @@ from itertools import pairwise
 
 from dotenv import dotenv_values
 
-from queuebench.bench.stack import ROOT
 from queuebench.settings import Settings, load
+from tests import ROOT
 
 EXAMPLE = ROOT / ".env.example"
 SETTINGS = {field.name.upper() for field in dataclasses.fields(Settings)}

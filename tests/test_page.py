@@ -19,10 +19,11 @@ from selenium.webdriver.chrome.service import Service as Driver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from queuebench.bench.stack import ROOT, Service, Stack, clean_environment, free_port
+from queuebench.bench.stack import Service, Stack, clean_environment, free_port
 from queuebench.figures.summary import summarise
 from queuebench.measuring.records import FORMAT, encode
 from queuebench.report import main as report
+from tests import ROOT
 from tests.records import START, shipped
 
 pytestmark = pytest.mark.browser

@@ -19,9 +19,10 @@ import pytest
 import requests
 from redis import Redis
 
-from queuebench.bench.stack import ROOT, Service, Stack
+from queuebench.bench.stack import Service, Stack
 from queuebench.broker.dead_letters import KEY as DEAD_LETTERS
 from queuebench.broker.dead_letters import DeadLetter
+from tests import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +39,7 @@ def pipeline(folder: Path, queue: str, **options: Any) -> Iterator[Stack]:
 
 def publish(stack: Stack, messages: str, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "publisher.py", messages, *options],
+        [sys.executable, "-m", "queuebench", "publisher", messages, *options],
         cwd=ROOT,
         env=stack.environment,
         capture_output=True,
@@ -217,7 +218,7 @@ def test_celery_code_of_others_can_call_the_task(tmp_path: Path) -> None:
             "from celery import Celery\n"
             f"app = Celery(broker={stack.environment['REDIS_CELERY_URL']!r})\n"
             "app.send_task('push_data', ['+5511999990000', 'hello'])\n"
-            "from task import push_data\n"
+            "from queuebench.pipeline.app import push_data\n"
             "push_data.delay('+5511999990000', 'hello again')\n"
         )
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=stack.environment, check=True, timeout=60)
@@ -242,7 +243,7 @@ def test_what_was_there_before_is_said_and_shipped(tmp_path: Path) -> None:
     with pipeline(tmp_path, "REDIS", subscribers=0) as stack:
         redis_cli(stack, "RPUSH", "phone_numbers", '{"p":"1","m":"early"}')
         publisher = subprocess.Popen(
-            [sys.executable, "publisher.py", "100", "--wait"],
+            [sys.executable, "-m", "queuebench", "publisher", "100", "--wait"],
             cwd=ROOT,
             env=stack.environment,
             stdout=subprocess.PIPE,
@@ -329,7 +330,7 @@ def test_with_no_url_a_post_is_a_sleep_and_delivery_is_not_proven(tmp_path: Path
 def test_stopping_a_publisher_says_how_many_were_accepted(tmp_path: Path) -> None:
     with pipeline(tmp_path, "REDIS", settings={"PUBLISHER_DELAY": "0.1"}) as stack:
         publisher = subprocess.Popen(
-            [sys.executable, "publisher.py", "1000"],
+            [sys.executable, "-m", "queuebench", "publisher", "1000"],
             cwd=ROOT,
             env=stack.environment,
             stdout=subprocess.PIPE,

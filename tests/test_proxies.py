@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from queuebench.bench.stack import ROOT
 from queuebench.plumbing.proxies import is_own, proxy_of
+from tests import ROOT
 
 PROXY = "http://127.0.0.1:9"
 

@@ -9,9 +9,10 @@ import time
 
 import pytest
 
-from queuebench.bench.stack import ROOT, Stack, clean_environment
+from queuebench.bench.stack import Stack, clean_environment
 from queuebench.errors import SettingsError
 from queuebench.settings import load
+from tests import ROOT
 
 
 def test_nothing_set_works() -> None:

@@ -19,8 +19,8 @@ import pytest
 import redis
 
 from queuebench.broker import transport
+from tests import ROOT
 
-ROOT = Path(__file__).parent.parent
 EVERYTHING = bool(os.environ.get("FAULTS"))
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import FrameType
 
 from queuebench import settings as settings_module
-from queuebench.bench.stack import ROOT, Stack
-from queuebench.errors import SettingsError
+from queuebench.bench.stack import Stack
+from queuebench.errors import QueueBenchError, SettingsError
 from queuebench.queues import QUEUES
 from queuebench.report import main as report
 
@@ -41,7 +41,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--sqs", default="", metavar="OPTIONS", help="options of the local SQS: '--latency 0 --no-quotas'"
     )
-    parser.add_argument("--results", type=Path, default=ROOT / "results", help="where the results go")
+    parser.add_argument(
+        "--results", type=Path, default=Path("results"), help="where the results go (%(default)s)"
+    )
     options = parser.parse_args(argv)
     queues = [name.strip().upper() for name in options.queue.split(",")]
     if unknown := [name for name in queues if name not in QUEUES]:
@@ -64,11 +66,7 @@ def main(argv: list[str]) -> int:
 
 def _runs(queue: str, options: argparse.Namespace, settings: Mapping[str, str]) -> Sequence[Path]:
     """Run one queue in a stack of its own, and return the folders of its runs."""
-    scratch = ROOT / ".bench"
-    scratch.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        dir=scratch, prefix=f"{queue.lower()}-", ignore_cleanup_errors=True
-    ) as folder:
+    with _scratch(queue) as folder:
         print(f"{queue}: starting servers, endpoint, monitor, workers and subscribers", flush=True)
         stack = Stack(
             Path(folder),
@@ -97,6 +95,20 @@ def _runs(queue: str, options: argparse.Namespace, settings: Mapping[str, str]) 
         raise KeyboardInterrupt
     new = sorted(set(options.results.glob("*/summary.json")) - before)
     return [path.parent for path in new]
+
+
+def _scratch(queue: str) -> tempfile.TemporaryDirectory[str]:
+    """Return a folder for the servers' data: here, where a disk is, and not in a /tmp that may be memory.
+
+    Raises:
+        QueueBenchError: this folder cannot be written to.
+    """
+    try:
+        return tempfile.TemporaryDirectory(
+            dir=Path.cwd(), prefix=f".bench-{queue.lower()}-", ignore_cleanup_errors=True
+        )
+    except OSError as error:
+        raise QueueBenchError(f"{error}: the servers' data and results/ need a folder to write to") from None
 
 
 def _settings(pairs: Sequence[str]) -> dict[str, str]:

@@ -19,7 +19,6 @@ from types import TracebackType
 from queuebench import settings as settings_module
 from queuebench.errors import QueueBenchError
 
-ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 # The endpoint and the servers stand for other people's machines: they get the CPU that they need before the
@@ -66,7 +65,6 @@ class Service:
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.argv,
-                cwd=ROOT,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -202,7 +200,7 @@ class Stack:
         results: Path | None = None,
         sqs_options: Sequence[str] = (),
         appendfsync: str = "everysec",
-        app: str = "task",
+        app: str = "queuebench.pipeline.app",
         stopped: threading.Event | None = None,
     ) -> None:
         self._stopped = stopped
@@ -279,7 +277,9 @@ class Stack:
     def add_subscriber(self, number: int) -> Service:
         """Add a subscriber."""
         return self._add(
-            f"subscriber-{number}", [sys.executable, "subscriber.py"], r"subscriber: .* → Celery"
+            f"subscriber-{number}",
+            [sys.executable, "-m", "queuebench", "subscriber"],
+            r"subscriber: .* → Celery",
         )
 
     def add_worker(self, number: int) -> Service:
@@ -290,10 +290,9 @@ class Stack:
 
     def publish(self, messages: str, *options: str) -> subprocess.Popen[bytes]:
         """Start a publisher whose output goes to this process's own."""
-        argv = [sys.executable, "publisher.py", messages, *options]
+        argv = [sys.executable, "-m", "queuebench", "publisher", messages, *options]
         return subprocess.Popen(
             argv,
-            cwd=ROOT,
             env=self.environment,
             start_new_session=True,
             preexec_fn=_as_role,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
 import time
@@ -10,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 from queuebench import report
+from queuebench import settings as settings_module
 from queuebench.errors import SettingsError
 from queuebench.figures import comparison, cost
 from queuebench.measuring.client import MonitorClient, MonitorError
@@ -20,6 +22,27 @@ from queuebench.report import progress
 from queuebench.settings import Settings
 
 BATCHES_PER_BURST = 10**9
+
+
+def main(argv: list[str]) -> int:
+    """Publish, and follow the run to its end where that is asked for."""
+    parser = argparse.ArgumentParser(
+        prog="publisher", description="Flood the queue that QUEUE names with messages."
+    )
+    parser.add_argument(
+        "messages", nargs="?", help="how many, or a list of runs: 100,1000 (default: MESSAGES)"
+    )
+    parser.add_argument(
+        "--wait", action="store_true", help="follow the run to its end; exit with its verdict"
+    )
+    options = parser.parse_args(argv)
+    try:
+        chosen = settings_module.load()
+        bursts = settings_module.bursts(options.messages) if options.messages else chosen.messages
+        return Publication(chosen, bursts, options.wait).run()
+    except KeyboardInterrupt:
+        print("publisher: stopped", file=sys.stderr)
+        return 130
 
 
 class Publication:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
 import threading
@@ -20,12 +21,24 @@ from queuebench.measuring.telemetry import Telemetry
 from queuebench.message import Message, decode
 from queuebench.pipeline.hand_over import HandOver
 from queuebench.queues import Batch, open_queue
-from queuebench.settings import Settings
+from queuebench.settings import Settings, load
 
 IDLE_SECONDS = 2.0  # that a stop leaves to lanes that wait for messages
 BUSY_SECONDS = 30.0  # that it leaves to lanes that are passing some on
 ROOM_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
+
+
+def main(argv: list[str]) -> int:
+    """Run until stopped."""
+    argparse.ArgumentParser(
+        prog="subscriber", description="Hand the messages of the queue that QUEUE names over to Celery."
+    ).parse_args(argv)
+    settings = load()
+    # The app reads the settings when it is imported, and would end in the worker's name.
+    from queuebench.pipeline.app import push_data, push_several
+
+    return Subscription(settings, push_data, push_several).run()
 
 
 class Subscription:

@@ -399,7 +399,7 @@ function render(data) {
   redraws.length = 0;
   const parts = [];
   if (!data.groups.length) {
-    parts.push(element("h1", {}, "No run yet"), element("p", { class: "quiet" }, "Start a publisher: python publisher.py. Its run shows here at once."));
+    parts.push(element("h1", {}, "No run yet"), element("p", { class: "quiet" }, "Start a publisher: python -m queuebench publisher. Its run shows here at once."));
   } else {
     const names = [...new Set(data.groups.map((group) => group.label))].join(" and ");
     const open = data.runs.some((run) => !run.ended_at);

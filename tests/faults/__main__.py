@@ -25,7 +25,8 @@ from typing import Any
 
 import orjson
 
-from queuebench.bench.stack import ROOT, Stack
+from queuebench.bench.stack import Stack
+from tests import ROOT
 from tests.faults.kinds import BOTH, KINDS, Kind, Layout, sqs_client
 from tests.faults.scene import SETTINGS, LinedStack, Scene
 

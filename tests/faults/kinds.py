@@ -30,7 +30,7 @@ class Layout:
     workers: int = 1
     appendfsync: str = "everysec"
     lined: bool = False
-    app: str = "task"
+    app: str = "queuebench.pipeline.app"
     visibility_seconds: int = 0  # of SQS; 0: its default
     settings: Mapping[str, str] = field(default_factory=dict)
 

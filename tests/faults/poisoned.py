@@ -3,11 +3,12 @@
 import os
 import signal
 
-import task
 from queuebench.message import Message
+from queuebench.pipeline.app import app
 from queuebench.pipeline.worker import Shipping
 
-app = task.app
+__all__ = ["app"]
+
 _ship = Shipping.ship
 
 

@@ -99,7 +99,7 @@ class Scene:
         number = len(self.publishers) + 1
         log = self.stack.folder / "logs" / f"publisher-{time.monotonic_ns()}.log"
         environment = {**self.stack.environment_of("publisher"), "PUBLISHER_DELAY": pace}
-        argv = [sys.executable, "publisher.py", str(self.messages), "--wait"]
+        argv = [sys.executable, "-m", "queuebench", "publisher", str(self.messages), "--wait"]
         publisher = Service(f"publisher-{number}", argv, environment, log, lambda: True)
         publisher.launch()
         self.publishers.append(publisher)
