@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import random
 import re
 import shutil
 import signal
@@ -146,7 +148,15 @@ def _as_role() -> None:
 
 
 def free_port() -> int:
-    """Return a port on 127.0.0.1 that nobody uses now."""
+    """Return a port on 127.0.0.1 that nobody uses now.
+
+    Below those that the kernel lends to outgoing connections (32768 and above), of which a run makes
+    thousands: one of them could have it before the server does.
+    """
+    for _ in range(100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", random.randrange(10_240, 32_768)))
+            return int(probe.getsockname()[1])
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -322,14 +322,17 @@ def decode(data: bytes, what: type[T], called: str) -> T:
         FormatError: another format, not JSON, or a value that cannot be; one line that says which.
     """
     try:
-        return msgspec.json.decode(data, type=what)
+        read = msgspec.json.decode(data, type=what)
+        found = getattr(read, "format", FORMAT)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         found = format_of(data)
-        if found is not None and found != FORMAT:
-            raise FormatError(
-                f"{called} is of format {found}, this version reads format {FORMAT}: use one version for all"
-            ) from None
-        raise FormatError(f"{called} cannot be used: {error}") from None
+        if found is None or found == FORMAT:
+            raise FormatError(f"{called} cannot be used: {error}") from None
+    if found != FORMAT:
+        raise FormatError(
+            f"{called} is of format {found}, this version reads format {FORMAT}: use one version for all"
+        )
+    return read
 
 
 class _Format(Struct):

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from queuebench.figures import comparison
+from queuebench.monitor.files import RUN_ID
 
 MOST_RUNS = 200
 
@@ -39,7 +40,7 @@ class History:
     def summary(self, run_id: str) -> dict[str, Any] | None:
         """Return a run's summary; None: there is none that can be read."""
         # An id comes from a URL, and must not lead out of the folder.
-        if Path(run_id).name != run_id or run_id in ("", ".", ".."):
+        if not RUN_ID.fullmatch(run_id):
             return None
         with contextlib.suppress(OSError, orjson.JSONDecodeError):
             summary = orjson.loads((self._results / run_id / "summary.json").read_bytes())

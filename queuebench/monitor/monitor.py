@@ -231,7 +231,10 @@ class Monitor:
         self._files.append_point(record.run_id, verdict.point)
         self._files.write_record(verdict.record, verdict.version)
         if verdict.over:
-            self._ended(verdict.record)
+            try:
+                self._ended(verdict.record)
+            finally:
+                self.state.finish(record.run_id)
 
     def _ended(self, record: RunRecord) -> None:
         if record.ended is not Ending.COMPLETE and record.tally.proven:
@@ -269,6 +272,7 @@ class Monitor:
         if kept is not None:
             self._files.write_record(*kept)
             self._files.set_aside(run_id, reason)
+        self.state.finish(run_id)
 
     def _opening(self, asked: JoinRequest) -> Opening:
         queue = self._settings.queue

@@ -102,7 +102,7 @@ class State:
             self._seen_at[report.process] = now
             self._forget_the_silent(now)
             self._decided()
-            if self._run is None:
+            if self._run is None or not self._run.is_open:
                 return None
             self._run.report(report, now)
             return self._run.id
@@ -157,13 +157,15 @@ class State:
         """Let a publisher into the open run and return what to keep; None: no run is open.
 
         Raises:
-            NotYetKnown: see the class.
+            NotYetKnown: see the class; or the run before is just being closed.
             RunFull: more publishers than a run takes.
         """
         with self._lock:
             self._decided()
             if self._run is None:
                 return None
+            if not self._run.is_open:
+                raise NotYetKnown("the run before is just being closed: join again")
             first = self._run.join(asked, time.time())
             answer = JoinAnswer(self._run.id, first, self._run.record.backlog_before)
             return answer, *self._to_keep(self._run)
@@ -176,7 +178,7 @@ class State:
         """
         with self._lock:
             self._decided()
-            if self._run is None or self._run.id != run_id:
+            if self._run is None or self._run.id != run_id or not self._run.is_open:
                 return None
             self._run.leave(asked)
             return self._to_keep(self._run)
@@ -224,7 +226,7 @@ class State:
                 over = now - run.record.ending_since >= LAST_REPORTS_SECONDS
             if over:
                 assert how is not None
-                self._end(run, now, how)
+                run.close(now, how)
             return Verdict(*self._to_keep(run), point, over)
 
     def set_aside(self, run_id: str) -> tuple[RunRecord, int] | None:
@@ -233,12 +235,14 @@ class State:
             run = self._run
             if run is None or run.id != run_id:
                 return None
-            self._end(run, time.time(), Ending.SET_ASIDE)
+            run.close(time.time(), Ending.SET_ASIDE)
             return self._to_keep(run)
 
-    def _end(self, run: Run, now: float, how: Ending) -> None:
-        run.close(now, how)
-        self._run = None
+    def finish(self, run_id: str) -> None:
+        """Let go of a run that is over, now that its results are written."""
+        with self._lock:
+            if self._run is not None and self._run.id == run_id:
+                self._run = None
 
     def _to_keep(self, run: Run) -> tuple[RunRecord, int]:
         self._version += 1

@@ -1,0 +1,367 @@
+"""The monitor as strangers meet it: whatever is sent to it, it goes on, and every run still ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+import pytest
+import requests
+from redis import Redis
+
+from queuebench.bench.stack import Service, Stack, clean_environment, free_port
+from queuebench.broker import dead_letters
+from queuebench.broker.broker import Broker
+from queuebench.measuring.client import MonitorClient, MonitorError
+from queuebench.measuring.records import FORMAT, Count, Stage, encode
+from queuebench.measuring.telemetry import MOST_RUNS, Telemetry, peak_memory_mib
+from queuebench.monitor.probing import Probe
+from queuebench.settings import load
+from tests.test_run import SETTINGS, opened, report, totals
+
+JSON = {"content-type": "application/json"}
+
+
+def until(what: Callable[[], Any], seconds: float = 60.0) -> Any:
+    give_up_at = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < give_up_at, "it did not happen in time"
+        time.sleep(0.05)
+    return found
+
+
+class Front:
+    """A monitor that runs, with the servers that it looks at."""
+
+    def __init__(self, url: str, service: Service, servers: Stack, results: Path) -> None:
+        self.url, self.service, self.servers, self.results = url, service, servers, results
+        self.client = MonitorClient(url)
+
+    def post(self, path: str, body: Any, **headers: str) -> requests.Response:
+        data = body if isinstance(body, bytes) else orjson.dumps(body)
+        return requests.post(self.url + path, data=data, headers=JSON | headers, timeout=30)
+
+    def get(self, path: str, **headers: str) -> requests.Response:
+        return requests.get(self.url + path, headers=headers, timeout=30)
+
+    def join(self, messages: int = 0, process: str = "p") -> str:
+        return self.client.join(process, 0, messages, SETTINGS).run_id
+
+    def end(self, run: str, process: str = "p") -> dict[str, Any]:
+        self.client.leave(run, process, 0, [])
+        return until(lambda: self.client.progress(run)["summary"])  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def front(servers: Stack, redis: Redis, tmp_path: Path) -> Iterator[Front]:
+    port, results = free_port(), tmp_path / "results"
+    argv = [sys.executable, "-m", "queuebench", "monitor", "--port", str(port), "--results", str(results)]
+    url = servers.environment["REDIS_PUBSUB_URL"]
+    environment = clean_environment() | {"REDIS_PUBSUB_URL": url, "REDIS_CELERY_URL": url.replace("/0", "/1")}
+    with Redis.from_url(environment["REDIS_CELERY_URL"]) as broker:
+        broker.flushdb()
+    service = Service("monitor", argv, environment, tmp_path / "log", r"listens on http")
+    service.start()
+    yield Front(f"http://127.0.0.1:{port}", service, servers, results)
+    service.kill()
+
+
+HUGE = b'{"format":%d,"process":"x","burst":0,"messages":1' % FORMAT
+JOIN = {"format": FORMAT, "process": "x", "burst": 0, "messages": 1, "settings": SETTINGS}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {**JOIN, "settings": {}},
+        {**JOIN, "settings": {**SETTINGS, "PUSH_SECONDS": "soon"}},
+        {**JOIN, "settings": {**SETTINGS, "MESSAGES_PER_DAY": -1}},
+        {**JOIN, "settings": {**SETTINGS, "PUBLISHER_DELAY": None}},
+        {**JOIN, "messages": -5},
+        {**JOIN, "messages": 1.5},
+        {**JOIN, "process": ""},
+        {**JOIN, "process": "x" * 1000},
+        {**JOIN, "format": FORMAT - 1},
+        {k: v for k, v in JOIN.items() if k != "format"},
+        [],
+        b"",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        HUGE + b"0" * 400 + b',"settings":{}}',
+    ],
+    ids=lambda body: str(body)[:40],
+)
+def test_a_request_to_join_that_cannot_be_is_refused_and_leaves_nothing(front: Front, body: Any) -> None:
+    answer = front.post("/join", body)
+    assert 400 <= answer.status_code < 500
+    assert answer.text.count("\n") == 1
+    assert front.get("/data").json()["open"] is None
+    assert not list(front.results.iterdir())
+
+
+REPORT = msgspec.to_builtins(report("w", "worker", 1000.0, runs=totals({Count.PUSHED: 1})))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"role": "king"},
+        {"cpu_seconds": -1},
+        {"cpu_seconds": "much"},
+        {"started_at": 1e300},
+        {"requests": {"a": -1}},
+        {"unassigned": {"unknown": 1}},
+        {"runs": {"run": {"counts": {"pushed": -1}}}},
+        {"runs": {"run": {"latencies": {"push": {"max_ms": 1e300}}}}},
+        {"runs": {"run": {"latencies": {"lunch": {}}}}},
+        {"runs": {"run": {"active": {"push": [[1, 2, 3]]}}}},
+        {"runs": {"run": {"accepted": [[-1, 5]]}}},
+        {"clock": {"offset_seconds": None}},
+        {"number": -1},
+        {"format": 1},
+    ],
+    ids=str,
+)
+def test_a_report_that_cannot_be_is_refused_and_the_run_goes_on_to_its_end(
+    front: Front, changes: dict[str, Any]
+) -> None:
+    run = front.join()
+    told = orjson.dumps(REPORT | changes).replace(b'"run":{', f'"{run}":{{'.encode())
+    assert front.post("/report", told).status_code in (400, 409)
+    assert front.get("/data").status_code == 200
+    assert front.end(run)["ended"] == "complete"
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"), [(b"NaN", False), (b"Infinity", False), (b"1e999", False), (b"1e308", False)]
+)
+def test_no_number_reaches_a_record_that_no_record_can_hold(front: Front, number: bytes, shown: bool) -> None:
+    run = front.join()
+    body = orjson.dumps(REPORT | {"max_rss_mib": 12345.5}).replace(b"12345.5", number)
+    assert front.post("/report", body).ok is shown
+    front.end(run)
+
+
+def test_a_message_with_an_impossible_time_is_left_out_of_the_latencies_and_counted(front: Front) -> None:
+    run = front.join()
+    telemetry = Telemetry("subscriber", front.url)
+    telemetry.start()
+    for intended_at in (1e308, -1e308, float("nan"), float("inf"), 1_700_000_000_000.0):
+        waits = ((time.time() - intended_at, 1),)
+        telemetry.record(run, Stage.QUEUE_WAIT, counts={Count.RECEIVED: 1}, latencies=waits)
+        telemetry.record(run, Stage.END_TO_END, durations=(0.5, time.time() - intended_at))
+    telemetry.record(run, Stage.QUEUE_WAIT, latencies=((0.25, 1),))
+    telemetry.close()
+    summary = front.end(run)
+    assert summary["counts"]["received"] == 5
+    assert summary["latency_ms"]["queue_wait"]["count"] == 1
+    assert summary["latency_ms"]["end_to_end"]["count"] == 5
+    record = orjson.loads((front.results / run / "run.json").read_bytes())
+    (process,) = record["processes"].values()
+    assert process["totals"]["counts"]["implausible"] == 10
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8080", "", "a b", "[::1", "localhost.evil.example"]
+)
+def test_a_host_that_is_not_ours_is_refused(front: Front, host: str) -> None:
+    assert front.get("/data", Host=host).status_code in (400, 403)
+    assert front.post("/join", JOIN, Host=host).status_code in (400, 403)
+    assert front.get("/data").json()["open"] is None
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:1", "monitor", "monitor:8080", "10.0.0.7", "[::1]:8080"]
+)
+def test_a_host_that_can_be_ours_is_let_in(front: Front, host: str) -> None:
+    assert front.get("/data", Host=host).status_code == 200
+
+
+def test_a_name_that_monitor_hosts_names_is_let_in(front: Front) -> None:
+    front.service.kill()
+    front.service.environment["MONITOR_HOSTS"] = "queue.bench.example, other.example"
+    front.service.start()
+    assert front.get("/data", Host="queue.bench.example:8080").status_code == 200
+    assert front.get("/data", Host="third.example").status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/join", "/report", "/runs/x/leave"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"content-type": "text/plain"},
+        {"content-type": "application/x-www-form-urlencoded"},
+        {"content-type": ""},
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+    ],
+    ids=str,
+)
+def test_a_foreign_web_page_can_send_nothing(front: Front, path: str, headers: dict[str, str]) -> None:
+    assert front.post(path, JOIN, **headers).status_code in (403, 415)
+    assert front.get("/data").json()["open"] is None
+
+
+@pytest.mark.parametrize("run", ["a%00b", "..", "%2e%2e%2fx", "x" * 5000, "%ff", "a/b", "🙂"])
+def test_a_run_that_cannot_be_is_not_there(front: Front, run: str) -> None:
+    assert front.get(f"/runs/{run}/progress").status_code == 404
+    assert front.get(f"/data?runs={run}").status_code == 200
+    assert front.get(f"/report.html?runs={run}").status_code == 200
+
+
+@pytest.fixture
+def stopped_redis(front: Front) -> Iterator[None]:
+    front.servers.services["redis"].signal(signal.SIGSTOP)
+    yield
+    front.servers.services["redis"].signal(signal.SIGCONT)
+
+
+def test_with_a_redis_that_hangs_health_and_page_answer_at_once(front: Front, stopped_redis: None) -> None:
+    waiting = subprocess.Popen(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(Path.cwd())!r})\n"
+         "from tests.test_run import SETTINGS\nfrom queuebench.measuring.client import MonitorClient\n"
+         f"MonitorClient({front.url!r}).join('p', 0, 1, SETTINGS)"],
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        until(lambda: waiting.poll() is None)
+        for _ in range(5):
+            for path in ("/health", "/", "/data", "/health?host=nobody"):
+                began = time.monotonic()
+                assert front.get(path).status_code in (200, 503)
+                # The calls that it waits for time out after 5 and 10 s.
+                assert time.monotonic() - began < 4.0, path
+            time.sleep(0.2)
+    finally:
+        waiting.kill()
+        waiting.wait()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: b"{",
+        lambda record: b"",
+        lambda record: record.replace(b'"settings":{', b'"settings":{"x":'),
+        lambda record: record.replace(b'"PUSH_SECONDS"', b'"PULL_SECONDS"'),
+        lambda record: record.replace(b'"format":%d' % FORMAT, b'"format":1'),
+        lambda record: record.replace(b'"run_id":"', b'"run_id":"other'),
+        lambda record: record.replace(b'"moved_at":', b'"moved_at":null,"x":'),
+    ],
+)
+def test_a_record_that_cannot_be_read_is_set_aside_at_a_restart_and_the_next_run_is_sound(
+    front: Front, change: Callable[[bytes], bytes]
+) -> None:
+    bad = front.join(10)
+    front.service.kill()
+    path = front.results / bad / "run.json"
+    path.write_bytes(change(path.read_bytes()))
+    front.service.start()
+    run = front.join()
+    assert run != bad
+    assert front.end(run)["ended"] == "complete"
+    assert not path.exists()
+    assert (front.results / bad / "set-aside.txt").read_text().count("\n") == 1
+
+
+def test_dead_letters_of_before_are_not_read_and_none_is_missed_when_some_are_sent_again(
+    servers: Stack, redis: Redis
+) -> None:
+    url = servers.environment["REDIS_PUBSUB_URL"]
+    settings = load({"REDIS_PUBSUB_URL": url, "REDIS_CELERY_URL": url})
+    probe, broker = Probe(settings), Broker(url)
+
+    def die(run: str, *numbers: int) -> None:
+        for number in numbers:
+            broker.add_dead_letter(dead_letters.DeadLetter("why", b"{}", "message", "", run, number))
+
+    old = dead_letters.DeadLetter("why", b"{}", "message", "", "earlier", 999, at=1.0).encode()
+    redis.rpush(dead_letters.KEY, *[old] * 2000)
+    probe.begin()
+    run = opened()
+    redis.config_resetstat()
+    die("run", 1, 2)
+    die("other", 3)
+    first = probe.dead_lettered(run.record)
+    assert first.numbers == [(1, 2)]
+    read = redis.info("commandstats")["cmdstat_lrange"]["calls"]
+    assert read <= 4
+    # Two are sent again and two are new: as many as before.
+    run.change(dead_letters=first, started_at=time.time())
+    for record in broker.dead_letters(2000, 2001):
+        broker.forget_dead_letter(record)
+    die("run", 7, 8)
+    second = probe.dead_lettered(run.record)
+    assert second.numbers == [(1, 2), (7, 8)]
+    # After a restart the monitor reads them again, and counts none twice.
+    again = Probe(settings).dead_lettered(run.record)
+    assert (again.count, again.numbers) == (2, [(7, 8)]) or again.numbers == second.numbers
+
+
+def test_a_process_that_dies_before_its_run_is_named_by_the_monitor_is_counted_in_it(front: Front) -> None:
+    run = front.join()
+    telemetry = Telemetry("worker", front.url)
+    for number in range(MOST_RUNS + 50):
+        telemetry.record(f"stranger-{number}", Stage.PUSH, counts={Count.PUSHED: 1})
+    telemetry.start()
+    telemetry.record(run, Stage.PUSH, counts={Count.PUSHED: 7})
+    telemetry.close()
+    assert front.end(run)["counts"]["pushed"] == 7
+
+
+def test_runs_that_strangers_name_cost_a_process_no_memory_without_end() -> None:
+    telemetry = Telemetry("endpoint")
+    for number in range(20_000):
+        telemetry.record(f"stranger-{number}", Stage.ANSWER, counts={Count.ARRIVED: 1}, durations=(0.1,))
+    report = telemetry._report({run: totals.frozen() for run, totals in telemetry._runs.items()}, False)
+    assert len(encode(report)) < 20_000
+    assert sum(found.counts[Count.ARRIVED] for found in report.runs.values()) == 20_000
+
+
+def test_a_monitor_that_is_none_stops_no_role_and_is_told_of_once(
+    capfd: pytest.CaptureFixture[str], held: Any
+) -> None:
+    held.may_answer.set()
+    telemetry = Telemetry("worker", held.url.rsplit("/", 1)[0])
+    telemetry.start()
+    for _ in range(3):
+        telemetry.record("run", Stage.PUSH, counts={Count.PUSHED: 1})
+        telemetry._send(ended=False)
+    telemetry.close(patience_seconds=0.0)
+    said = [line for line in capfd.readouterr().err.splitlines() if "MONITOR_URL" in line]
+    assert len(said) == 1
+    with pytest.raises(MonitorError):
+        MonitorClient(held.url.rsplit("/", 1)[0]).join("p", 0, 1, {})
+
+
+def test_the_peak_of_memory_is_a_process_s_own_and_not_that_of_whoever_started_it() -> None:
+    ask = "from queuebench.measuring.telemetry import peak_memory_mib; print(peak_memory_mib())"
+    fat = f"import os, sys; x = bytearray(4 * 10**8); os.execv(p := sys.executable, [p, '-c', {ask!r}])"
+    found = subprocess.run([sys.executable, "-c", fat], capture_output=True, text=True, check=True)
+    assert 5.0 < float(found.stdout) < 200.0
+    assert peak_memory_mib() > 5.0
+
+
+def test_clocks_are_compared_anew_so_that_an_old_comparison_is_not_believed_for_ever() -> None:
+    telemetry = Telemetry("worker")
+    telemetry._compare_clocks(100.0, 100.001, 90.0)
+    for second in range(200):
+        telemetry._compare_clocks(200.0 + second, 200.01 + second, 200.005 + second)
+    assert telemetry._report({}, False).clock.offset_seconds == pytest.approx(0.0, abs=0.01)
+
+
+def test_nothing_of_the_monitor_is_left_when_it_is_asked_to_stop(front: Front) -> None:
+    assert front.service.stop() == 0
+    with contextlib.suppress(ProcessLookupError):
+        assert front.service.process is not None
+        os.kill(front.service.process.pid, 0)
+        raise AssertionError("it still runs")
