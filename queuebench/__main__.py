@@ -14,7 +14,7 @@ VERBS = {
     "endpoint": ("queuebench.endpoint.endpoint", "answers POSTs after PUSH_SECONDS and keeps the tally"),
     "monitor": ("queuebench.monitor.http", "opens and closes runs, keeps the figures, writes the results"),
     "publisher": ("queuebench.pipeline.publisher", "floods the queue under test with messages"),
-    "report": ("queuebench.report", "runs side by side, in the terminal and as one HTML file"),
+    "report": ("queuebench.report.cli", "runs side by side, in the terminal and as one HTML file"),
     "sqs": ("queuebench.local_sqs", "a local SQS that behaves, limits and bills like AWS"),
     "subscriber": ("queuebench.pipeline.subscriber", "hands messages over to Celery"),
 }

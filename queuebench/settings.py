@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from dotenv import load_dotenv
 
+from queuebench import prices
 from queuebench.errors import SettingsError
 
 SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSWORD")
@@ -133,9 +134,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         monitor_url=read.url("MONITOR_URL", "", HTTP_SCHEMES).rstrip("/"),
         monitor_hosts=read.names("MONITOR_HOSTS"),
         messages_per_day=read.whole("MESSAGES_PER_DAY", 1_000_000, 1, 10**12),
-        # ElastiCache cache.t4g.small and EC2 c7g.medium, on demand, us-east-1, list prices of 2026-11.
-        redis_usd_per_hour=read.number("REDIS_USD_PER_HOUR", 0.032, 0.0, 10_000.0),
-        worker_usd_per_hour=read.number("WORKER_USD_PER_HOUR", 0.0363, 0.0, 10_000.0),
+        redis_usd_per_hour=read.number("REDIS_USD_PER_HOUR", prices.REDIS_USD_PER_HOUR, 0.0, 10_000.0),
+        worker_usd_per_hour=read.number("WORKER_USD_PER_HOUR", prices.WORKER_USD_PER_HOUR, 0.0, 10_000.0),
     )
     if max(map(len, settings.queue_names)) > 80:
         raise SettingsError("QUEUE_NAME is too long: SQS takes 80 characters, the queue's number included")

@@ -1,4 +1,4 @@
-"""Records of runs, written by hand."""
+"""Records of runs, written by hand as plain data; `typed` makes of them what they are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from typing import Any
 
 import msgspec
 
+from queuebench.figures.records import Summary
+from queuebench.figures.summary import summarise
 from queuebench.measuring.histogram import Histogram
+from queuebench.measuring.records import FORMAT, RunRecord
+from queuebench.report import words
 from queuebench.settings import load
 
 START = 1_000_000.0
@@ -71,11 +75,13 @@ def record(
     accepted = [pair for each in processes for pair in each["totals"]["accepted"]]
     distinct = sum(last - first + 1 for first, last in arrived)
     return {
+        "format": FORMAT,
         "run_id": "20261123-150000-redis-0001",
         "queue": chosen.queue,
         "label": chosen.queue_label,
         "local": chosen.queue_label == "local SQS",
         "started_at": START,
+        "moved_at": START,
         "ended_at": START + 60,
         "ended": "complete",
         "settings": chosen.public(),
@@ -166,3 +172,18 @@ def shipped(
         ),
     ]
     return record(processes, messages=messages, arrived=[(0, last)], **more)
+
+
+def typed(run: Mapping[str, Any]) -> RunRecord:
+    """Return a record as the type that it is, checked."""
+    return msgspec.convert(run, RunRecord)
+
+
+def summary_of(run: Mapping[str, Any]) -> Summary:
+    """Return the summary of a record."""
+    return summarise(typed(run))
+
+
+def written(run: Mapping[str, Any]) -> Any:
+    """Return what a record's summary.json holds."""
+    return words.written(summary_of(run))

@@ -1,18 +1,21 @@
-import copy
 import io
+from typing import Any
 
+import msgspec
 import pytest
 
 from queuebench.figures import comparison
-from queuebench.figures.summary import summarise
-from queuebench.report import show
-from tests.records import shipped
+from queuebench.figures.records import SetAside, Summary
+from queuebench.report import words
+from queuebench.report.table import Cell, rows
+from queuebench.report.terminal import show
+from tests.records import shipped, summary_of
 
 SQS = {"QUEUE": "SQS", "AWS_ENDPOINT_URL_SQS": "http://127.0.0.1:1"}
 
 
-def named(run_id: str, **more: object) -> dict[str, object]:
-    return summarise(shipped(**more) | {"run_id": run_id})  # type: ignore[arg-type]
+def named(run_id: str, **more: Any) -> Summary:
+    return summary_of(shipped(**more) | {"run_id": run_id})
 
 
 def test_repeats_are_merged_into_median_and_spread() -> None:
@@ -25,27 +28,27 @@ def test_repeats_are_merged_into_median_and_spread() -> None:
         for number, seconds in enumerate((0.1, 0.2, 0.5), start=1)
     ]
     (group,) = comparison.group(runs)
-    assert (group.name, len(group.runs)) == ("Redis", 3)
-    publish = next(row for row in comparison.rows([group]) if row.name == "publish")
-    assert publish.cells[0] == comparison.Cell("50,000/s", "20,000/s … 100,000/s")
-    assert group.middle["rates"]["publish"] == 50_000
+    assert (words.group_name(group), len(group.runs)) == ("Redis", 3)
+    publish = next(row for row in rows([group]) if row.name == "publish")
+    assert publish.cells[0] == Cell("50,000/s", "20,000/s … 100,000/s")
+    assert group.middle.rates.publish == 50_000
 
 
 def test_queues_are_columns_and_other_settings_tell_columns_apart() -> None:
     runs = [named("a"), named("b", settings=SQS), named("c", settings={"WORKER_SLOTS": "50"})]
-    names = [group.name for group in comparison.group(runs)]
+    names = [words.group_name(group) for group in comparison.group(runs)]
     assert names == ["Redis, WORKER_SLOTS=1000", "local SQS", "Redis, WORKER_SLOTS=50"]
 
 
 def test_runs_of_different_sizes_are_no_repeats() -> None:
-    names = [group.name for group in comparison.group([named("a"), named("b", messages=5_000)])]
+    names = [words.group_name(group) for group in comparison.group([named("a"), named("b", messages=5_000)])]
     assert names == ["Redis, 10,000 messages", "Redis, 5,000 messages"]
 
 
 def test_a_figure_that_nobody_has_is_no_row() -> None:
-    rows = {row.name for row in comparison.rows(comparison.group([named("a")]))}
-    assert "SQS requests a message" not in rows
-    assert "push" in rows
+    names = {row.name for row in rows(comparison.group([named("a")]))}
+    assert "SQS requests a message" not in names
+    assert "push" in names
 
 
 def test_local_sqs_is_called_so_wherever_it_is_shown() -> None:
@@ -56,12 +59,11 @@ def test_local_sqs_is_called_so_wherever_it_is_shown() -> None:
     assert "(SQS)" not in out.getvalue().replace("a million (SQS)", "")
 
 
-@pytest.mark.parametrize(("change", "code"), [({}, 0), ({"lost": 1}, 1), ({"reasons": ["clocks"]}, 1)])
-def test_exit_codes(change: dict[str, object], code: int) -> None:
-    good, other = named("a"), copy.deepcopy(named("b"))
-    if "lost" in change:
-        other["counts"]["lost"] = 1  # type: ignore[index]
-    other |= {name: value for name, value in change.items() if name != "lost"}
+@pytest.mark.parametrize(("lost", "flaws", "code"), [(0, [], 0), (1, [], 1), (0, [SetAside()], 1)])
+def test_exit_codes(lost: int, flaws: list[SetAside], code: int) -> None:
+    good, other = named("a"), named("b")
+    counts = msgspec.structs.replace(other.counts, lost=lost)
+    other = msgspec.structs.replace(other, counts=counts, flaws=flaws)
     out = io.StringIO()
     assert show([good, other], file=out) == code
     assert comparison.exit_code([good, other]) == code
@@ -73,17 +75,16 @@ def test_no_runs_are_no_success() -> None:
 
 def test_the_verdict_comes_first_with_its_reason() -> None:
     out = io.StringIO()
-    show([summarise(shipped(10, ended="not finished") | {"run_id": "bad-run"})], file=out)
+    show([named("bad-run", messages=10, ended="not finished")], file=out)
     first = out.getvalue().splitlines()[0]
     assert first.startswith("bad-run (Redis): NOT VALID: the run did not finish")
 
 
 def test_markup_in_names_is_printed_as_it_is() -> None:
     out = io.StringIO()
-    run = named("a") | {"run_id": "[bold]x[/bold]", "warnings": ["[red]w[/red]"]}
-    show([run], file=out)
+    show([named("[bold]x[/bold]", label="[red]l[/red]")], file=out)
     assert "[bold]x[/bold]" in out.getvalue()
-    assert "[red]w[/red]" in out.getvalue()
+    assert "[red]l[/red]" in out.getvalue()
 
 
 def test_a_target_of_one_s_own_is_answered() -> None:
@@ -96,15 +97,15 @@ def test_an_invalid_repeat_is_shown_but_its_figures_are_not_counted_in() -> None
     runs = [named(f"r{number}", publish_seconds=0.2) for number in range(3)]
     runs.append(named("bad", publish_seconds=5.0, ended="not finished"))
     (group,) = comparison.group(runs)
-    rows = {row.name: row.cells[0] for row in comparison.rows([group])}
-    assert rows["verdict"].text == "4 runs: 3 valid, 1 NOT VALID"
-    assert rows["publish"] == comparison.Cell("50,000/s")
-    assert rows["delivered"].text == "40,000"
+    found = {row.name: row.cells[0] for row in rows([group])}
+    assert found["verdict"].text == "4 runs: 3 valid, 1 NOT VALID"
+    assert found["publish"] == Cell("50,000/s")
+    assert found["delivered"].text == "40,000"
 
 
 def test_what_repeats_together_need_follows_from_their_medians() -> None:
     runs = [named(f"r{number}", worker_cpu=cpu, slots=1000) for number, cpu in enumerate((11.0, 20.0, 50.0))]
     (group,) = comparison.group(runs)
-    answer = comparison.how_many(group, 1_000_000, 1.0)
+    answer = group.how_many(1_000_000, 1.0)
     assert answer is not None
-    assert "500/s a worker process (1 core ÷ 2 ms of CPU a message)" in answer["arithmetic"][2]
+    assert "500/s a worker process (1 core ÷ 2 ms of CPU a message)" in words.arithmetic(answer)[2]

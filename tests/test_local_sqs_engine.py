@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from queuebench.errors import SettingsError
-from queuebench.local_sqs.bill import Bill, billed_requests
+from queuebench.local_sqs.bill import Bill
 from queuebench.local_sqs.engine import Engine
 from queuebench.local_sqs.errors import SqsError
 from queuebench.local_sqs.faults import Faults, Latency, Mishap
@@ -19,6 +19,7 @@ from queuebench.local_sqs.ids import IdSource
 from queuebench.local_sqs.limits import NO_LIMITS, CallRate, Limits
 from queuebench.local_sqs.message import Message
 from queuebench.local_sqs.queue import Queue
+from queuebench.prices import sqs_billed_requests
 
 START = 1_000_000.0
 DAYS_4 = 345_600
@@ -562,7 +563,7 @@ def test_a_duplicate_delivery_is_one_more_and_survives_its_original() -> None:
     ("size", "requests"), [(0, 1), (1, 1), (65_536, 1), (65_537, 2), (262_144, 4), (1_048_576, 16)]
 )
 def test_each_64_kilobytes_are_one_request(size: int, requests: int) -> None:
-    assert billed_requests(size) == requests
+    assert sqs_billed_requests(size) == requests
 
 
 def test_the_bill_has_awss_prices_for_both_types() -> None:

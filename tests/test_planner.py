@@ -2,24 +2,25 @@ import pytest
 
 from queuebench.figures import planner
 from queuebench.figures.cost import LONG_POLL_SECONDS, break_even
-from queuebench.figures.summary import summarise
 from queuebench.queues import sqs
-from tests.records import shipped
+from queuebench.report import words
+from tests.records import shipped, summary_of, written
 
 SQS = {"QUEUE": "SQS", "AWS_ENDPOINT_URL_SQS": "http://127.0.0.1:1"}
 FIFO = SQS | {"QUEUE_NAME": "phones.fifo"}
 
 
 def test_full_slots_are_the_bottleneck_with_the_rate_that_they_allow() -> None:
-    found = summarise(shipped(10_000, slots=200, push_seconds=1.0))["bottleneck"]
-    assert found == {"stage": "worker", "why": "200 slots ÷ 1.0 s = 200/s"}
+    found = written(shipped(10_000, slots=200, push_seconds=1.0))["bottleneck"]
+    assert (found["stage"], found["why"]) == ("worker", "200 slots ÷ 1.0 s = 200/s")
+    assert (found["limit"], found["slots"], found["slot_seconds"]) == ("slots", 200, 1.0)
 
 
 def test_a_worker_without_cpu_left_is_the_bottleneck() -> None:
     run = shipped(10_000, slots=1000, busy={"worker": {"seconds": 40.0, "cpu_seconds": 39.2}})
     worker = next(p for p in run["processes"].values() if p["role"] == "worker")
     worker["totals"]["active"]["push"][0][1] += 30
-    found = summarise(run)["bottleneck"]
+    found = written(run)["bottleneck"]
     assert found["stage"] == "worker"
     assert found["why"].startswith("CPU 98%")
 
@@ -29,13 +30,16 @@ def test_a_machine_without_cpu_left_is_named_where_no_process_has_a_core_of_its_
     run = shipped(10_000, slots=1000, busy=busy)
     worker = next(p for p in run["processes"].values() if p["role"] == "worker")
     worker["totals"]["active"]["push"][0][1] += 30
-    found = summarise(run)["bottleneck"]
-    assert found == {"stage": "machine", "why": "its 2 cores are full (99%), worker's CPU 60%"}
+    found = written(run)["bottleneck"]
+    assert (found["stage"], found["why"]) == (
+        "machine",
+        "its 2 cores are full (99%), worker's CPU 60%",
+    )
 
 
 def test_messages_that_wait_in_the_queue_name_the_subscriber() -> None:
     busy = {"subscriber": {"seconds": 20.0, "cpu_seconds": 19.6}}
-    found = summarise(shipped(10_000, queue_wait=25.0, celery_wait=0.01, busy=busy))["bottleneck"]
+    found = written(shipped(10_000, queue_wait=25.0, celery_wait=0.01, busy=busy))["bottleneck"]
     assert found["stage"] == "subscriber"
     assert found["why"].startswith("CPU 98%")
 
@@ -44,13 +48,13 @@ def test_a_subscriber_that_was_held_back_is_not_to_blame() -> None:
     run = shipped(10_000, queue_wait=25.0, celery_wait=10.0)
     subscriber = next(p for p in run["processes"].values() if p["role"] == "subscriber")
     subscriber["latest"]["unassigned"] = {"held_back_ms": 30_000}
-    assert summarise(run)["bottleneck"]["stage"] == "worker"
+    assert written(run)["bottleneck"]["stage"] == "worker"
 
 
 def test_a_fifo_quota_is_named_where_calls_were_throttled() -> None:
     calls = {"ReceiveMessage": 3_300, "DeleteMessageBatch": 1_000, "throttled": 2_000}
     run = shipped(10_000, queue_wait=5.0, celery_wait=0.1, settings=FIFO, subscriber={"requests": calls})
-    found = summarise(run)["bottleneck"]
+    found = written(run)["bottleneck"]
     assert found["stage"] == "local SQS"
     assert found["why"] == "FIFO quota 130 calls/s (2,000 of 4,300 calls were throttled)"
 
@@ -59,24 +63,23 @@ def test_a_paced_publisher_is_the_bottleneck_of_a_run_that_keeps_up() -> None:
     run = shipped(
         100, queue_wait=0.01, celery_wait=0.01, publish_seconds=50.0, settings={"PUBLISHER_DELAY": "1"}
     )
-    found = summarise(run)["bottleneck"]
+    found = written(run)["bottleneck"]
     assert (found["stage"], found["why"]) == ("publisher", "PUBLISHER_DELAY=1 paces it: 2.0/s")
 
 
 def test_a_few_messages_are_bound_by_the_post_itself() -> None:
-    found = summarise(shipped(5, slots=1000, queue_wait=0.05, celery_wait=0.01))["bottleneck"]
+    found = written(shipped(5, slots=1000, queue_wait=0.05, celery_wait=0.01))["bottleneck"]
     assert found["stage"] == "endpoint"
 
 
 def test_a_late_endpoint_is_the_bottleneck() -> None:
-    found = summarise(shipped(1000, push_seconds=1.6))["bottleneck"]
+    found = written(shipped(1000, push_seconds=1.6))["bottleneck"]
     assert found["stage"] == "endpoint"
 
 
 def test_how_many_answers_the_original_question_with_its_arithmetic() -> None:
-    summary = summarise(shipped(10_000, slots=1000, push_seconds=1.0, worker_cpu=8.0, subscriber_cpu=0.5))
-    answer = planner.how_many(summary)
-    assert answer is not None
+    run = summary_of(shipped(10_000, slots=1000, push_seconds=1.0, worker_cpu=8.0, subscriber_cpu=0.5))
+    answer = words.written(run)["how_many"]
     assert answer["text"] == "1,000,000 in 1 hour: 278 slots = 1 worker, 1 subscriber; about $0.10"
     # 2 processes × $0.0363 and an hour of a Redis at $0.032
     assert answer["usd"] == pytest.approx(2 * 0.0363 + 0.032)
@@ -85,18 +88,18 @@ def test_how_many_answers_the_original_question_with_its_arithmetic() -> None:
 
 
 def test_ten_times_the_target_takes_ten_times_the_slots() -> None:
-    summary = summarise(shipped(10_000, slots=1000, worker_cpu=20.0))
-    answer = planner.how_many(summary, 10_000_000, 1.0)
+    run = summary_of(shipped(10_000, slots=1000, worker_cpu=20.0))
+    answer = planner.how_many(run, run.capacity, run.cost, 10_000_000, 1.0)
     assert answer is not None
     # 2,778/s; by CPU a worker carries 1 ÷ 2 ms = 500/s.
-    assert (answer["slots"], answer["workers"], answer["subscribers"]) == (2778, 6, 1)
-    slower = planner.how_many(summary, 10_000_000, 10.0)
+    assert (answer.slots, answer.workers, answer.subscribers) == (2778, 6, 1)
+    slower = planner.how_many(run, run.capacity, run.cost, 10_000_000, 10.0)
     assert slower is not None
-    assert (slower["slots"], slower["workers"]) == (278, 1)
+    assert (slower.slots, slower.workers) == (278, 1)
 
 
 def test_a_redis_is_paid_by_the_hour_and_sqs_by_the_request() -> None:
-    redis = summarise(shipped(10_000))["cost"]
+    redis = written(shipped(10_000))["cost"]
     assert redis["sqs_usd"] is None
     assert redis["queue_usd_per_month"] == pytest.approx(0.032 * 730, abs=0.01)
     calls = {"ReceiveMessage": 1_100, "DeleteMessageBatch": 1_000, "empty_receives": 100}
@@ -106,7 +109,7 @@ def test_a_redis_is_paid_by_the_hour_and_sqs_by_the_request() -> None:
         publisher={"requests": {"SendMessageBatch": 1_000}},
         subscriber={"requests": calls},
     )
-    cost = summarise(run)["cost"]
+    cost = written(run)["cost"]
     assert cost["sqs_usd"] == pytest.approx(3_100 * 0.40e-6)
     assert cost["queue_usd_per_million"] == pytest.approx(0.12)
     # 8 lanes ask every 20 s for a month, and 0.3 requests a message.
@@ -116,7 +119,7 @@ def test_a_redis_is_paid_by_the_hour_and_sqs_by_the_request() -> None:
 
 def test_fifo_requests_cost_more() -> None:
     run = shipped(10_000, settings=FIFO, publisher={"requests": {"SendMessageBatch": 1_000}})
-    assert summarise(run)["cost"]["sqs_usd"] == pytest.approx(1_000 * 0.50e-6)
+    assert written(run)["cost"]["sqs_usd"] == pytest.approx(1_000 * 0.50e-6)
 
 
 def test_at_the_break_even_volume_both_queues_cost_the_same() -> None:
@@ -128,7 +131,7 @@ def test_at_the_break_even_volume_both_queues_cost_the_same() -> None:
 
 
 def test_workers_are_paid_for_the_hours_that_the_volume_needs() -> None:
-    summary = summarise(shipped(10_000, slots=1000, worker_cpu=20.0))
+    summary = written(shipped(10_000, slots=1000, worker_cpu=20.0))
     # 1,000,000 a day at 500/s is 2,000 s a day.
     assert summary["cost"]["workers_usd_per_month"] == pytest.approx(
         2000 / 3600 * 730 / 24 * 0.0363, abs=0.01

@@ -2,11 +2,15 @@ from typing import Any
 
 import pytest
 
-from queuebench.figures.summary import summarise
-from tests.records import START, process, record, shipped, totals
+from tests.records import START, process, record, shipped, totals, written
 
 SERVER = {
     "version": "7.0",
+    "run_id": "r",
+    "at": START,
+    "used_memory": 2**20,
+    "counters": {},
+    "peak_before": 0,
     "peak_memory": 3 * 2**20,
     "cpu_seconds": 1.0,
     "busy_seconds": 0.0,
@@ -20,7 +24,7 @@ SERVER = {
 
 
 def test_a_run_of_nothing_has_zeros_and_no_division_by_them() -> None:
-    summary = summarise(record())
+    summary = written(record())
     assert summary["counts"]["published"] == summary["counts"]["delivered"] == 0
     assert summary["seconds"] == {"publish": 0.0, "drain": 0.0, "total": 0.0}
     assert set(summary["rates"].values()) == {0.0}
@@ -31,7 +35,7 @@ def test_a_run_of_nothing_has_zeros_and_no_division_by_them() -> None:
 
 
 def test_one_message_takes_as_long_as_it_took() -> None:
-    summary = summarise(shipped(1, slots=1, push_seconds=0.5, celery_wait=0.01, queue_wait=0.02))
+    summary = written(shipped(1, slots=1, push_seconds=0.5, celery_wait=0.01, queue_wait=0.02))
     assert summary["counts"]["delivered"] == 1
     assert summary["counts"]["lost"] == summary["counts"]["duplicated"] == 0
     assert summary["latency_ms"]["push"]["p50"] == pytest.approx(500, rel=0.005)
@@ -42,7 +46,7 @@ def test_one_message_takes_as_long_as_it_took() -> None:
 
 
 def test_counts_and_rates_of_n_messages_are_over_each_stage_s_own_time() -> None:
-    summary = summarise(shipped(10_000, slots=200, push_seconds=1.0, publish_seconds=0.2))
+    summary = written(shipped(10_000, slots=200, push_seconds=1.0, publish_seconds=0.2))
     assert summary["counts"] == {
         "published": 10_000,
         "unconfirmed": 0,
@@ -65,7 +69,7 @@ def test_idle_time_between_two_spells_of_a_stage_is_not_active_time() -> None:
         "publisher",
         totals=totals({"published": 200}, {}, {"publish": [(0, 1), (11, 12)]}, [(0, 199)]),
     )
-    summary = summarise(record([publisher], messages=200, arrived=[(0, 199)]))
+    summary = written(record([publisher], messages=200, arrived=[(0, 199)]))
     assert summary["seconds"]["publish"] == pytest.approx(2.0)
     assert summary["rates"]["publish"] == pytest.approx(100.0)
 
@@ -75,7 +79,7 @@ def test_two_processes_at_work_at_once_are_active_once() -> None:
         process("publisher", totals=totals({"published": 50}, {}, {"publish": [(0, 2)]}, [(0, 49)])),
         process("publisher", totals=totals({"published": 50}, {}, {"publish": [(1, 3)]}, [(50, 99)])),
     ]
-    summary = summarise(record(halves, messages=100, arrived=[(0, 99)]))
+    summary = written(record(halves, messages=100, arrived=[(0, 99)]))
     assert summary["counts"]["published"] == 100
     assert summary["seconds"]["publish"] == pytest.approx(3.0)
     assert summary["resources"]["publisher"]["processes"] == 2
@@ -84,7 +88,7 @@ def test_two_processes_at_work_at_once_are_active_once() -> None:
 def test_what_was_accepted_and_never_arrived_is_lost_and_the_run_valid_all_the_same() -> None:
     run = shipped(100)
     run["ended"], run["tally"]["missing"], run["tally"]["distinct"] = "lost", [[3, 3], [50, 51]], 97
-    summary = summarise(run)
+    summary = written(run)
     assert (summary["counts"]["lost"], summary["counts"]["delivered"]) == (3, 97)
     assert summary["valid"]
 
@@ -92,14 +96,14 @@ def test_what_was_accepted_and_never_arrived_is_lost_and_the_run_valid_all_the_s
 def test_nothing_is_lost_as_long_as_the_run_is_open() -> None:
     run = shipped(100, ended=None, ended_at=None)
     run["tally"] |= {"distinct": 10, "arrived": []}
-    summary = summarise(run)
+    summary = written(run)
     assert (summary["counts"]["lost"], summary["counts"]["delivered"], summary["valid"]) == (0, 10, True)
 
 
 def test_duplicates_are_counted_and_no_flaw() -> None:
     run = shipped(100)
     run["tally"]["duplicates"] = 4
-    summary = summarise(run)
+    summary = written(run)
     assert summary["counts"]["duplicated"] == 4
     assert summary["valid"]
 
@@ -107,7 +111,7 @@ def test_duplicates_are_counted_and_no_flaw() -> None:
 def test_arrivals_that_no_publisher_confirmed_are_neither_lost_nor_duplicated() -> None:
     run = shipped(100)
     run["tally"]["arrived"], run["tally"]["distinct"] = [[0, 104]], 105
-    summary = summarise(run)
+    summary = written(run)
     assert (summary["counts"]["unconfirmed"], summary["counts"]["lost"]) == (5, 0)
     assert "5 messages arrived that no publisher had confirmed" in summary["warnings"]
 
@@ -115,7 +119,7 @@ def test_arrivals_that_no_publisher_confirmed_are_neither_lost_nor_duplicated() 
 def test_an_endpoint_that_is_not_ours_proves_nothing() -> None:
     run = shipped(100)
     run["tally"] = {"proven": False, "distinct": 0, "duplicates": 0, "arrived": [], "missing": []}
-    summary = summarise(run)
+    summary = written(run)
     assert summary["counts"]["delivered"] == 100
     assert any("not proven" in warning for warning in summary["warnings"])
 
@@ -123,7 +127,7 @@ def test_an_endpoint_that_is_not_ours_proves_nothing() -> None:
 def test_a_message_that_was_not_accepted_makes_the_run_invalid() -> None:
     run = shipped(100)
     next(iter(run["publishers"].values()))["messages"] = 120
-    assert summarise(run)["reasons"] == ["20 of 120 messages were not accepted"]
+    assert written(run)["reasons"] == ["20 of 120 messages were not accepted"]
 
 
 @pytest.mark.parametrize(
@@ -131,23 +135,23 @@ def test_a_message_that_was_not_accepted_makes_the_run_invalid() -> None:
     [(1.0, 1.09, False), (1.0, 1.12, True), (0.2, 0.29, False), (0.2, 0.31, True), (3.0, 3.28, False)],
 )
 def test_an_endpoint_may_be_late_by_a_tenth_or_100_ms(asked: float, answered: float, late: bool) -> None:
-    summary = summarise(shipped(100, push_seconds=answered, settings={"PUSH_SECONDS": str(asked)}))
+    summary = written(shipped(100, push_seconds=answered, settings={"PUSH_SECONDS": str(asked)}))
     assert summary["valid"] is not late
     assert any("answered late" in reason for reason in summary["reasons"]) is late
 
 
 def test_a_worker_whose_slots_or_cpu_are_full_is_no_flaw() -> None:
     busy = {"worker": {"seconds": 40.0, "cpu_seconds": 39.8}}
-    assert summarise(shipped(10_000, busy=busy))["valid"]
+    assert written(shipped(10_000, busy=busy))["valid"]
 
 
 def test_clocks_that_disagree_make_the_run_invalid_beyond_what_can_be_measured() -> None:
     run = shipped(100)
     worker = next(p for p in run["processes"].values() if p["role"] == "worker")
     worker["clock"] = {"offset_seconds": 0.5, "within_seconds": 0.45}
-    assert summarise(run)["valid"]
+    assert written(run)["valid"]
     worker["clock"] = {"offset_seconds": 0.5, "within_seconds": 0.01}
-    summary = summarise(run)
+    summary = written(run)
     assert summary["clocks_apart_seconds"] == pytest.approx(0.489)
     assert "clocks" in summary["reasons"][0]
 
@@ -159,46 +163,46 @@ def test_negative_latencies_are_counted_shown_and_make_a_run_invalid_where_they_
     kept["latencies"]["queue_wait"] = totals({}, {"queue_wait": [-0.004, 0.1, 0.2]})["latencies"][
         "queue_wait"
     ]
-    summary = summarise(run)
+    summary = written(run)
     waits = summary["latency_ms"]["queue_wait"]
     assert (waits["count"], waits["negative"], waits["lowest"]) == (3, 1, -4.0)
     assert summary["valid"]
-    assert any("1 of 3 queue_wait latencies are negative" in warning for warning in summary["warnings"])
+    assert any("queue wait: 1 of 3 latencies is negative" in warning for warning in summary["warnings"])
     kept["latencies"] = totals({}, {"queue_wait": [-3.0]})["latencies"]
-    assert "-3.00 s" in summarise(run)["reasons"][0]
+    assert "-3.00 s" in written(run)["reasons"][0]
 
 
 @pytest.mark.parametrize("what", ["evicted_keys", "refused_for_memory"])
 def test_a_server_that_evicted_or_ran_out_of_memory_makes_the_run_invalid(what: str) -> None:
-    summary = summarise(shipped(100, servers={"queue": SERVER | {what: 12}}))
+    summary = written(shipped(100, servers={"queue": SERVER | {what: 12}}))
     assert len(summary["reasons"]) == 1
     assert "12" in summary["reasons"][0]
 
 
 def test_a_server_s_restart_is_said_with_what_it_may_have_lost() -> None:
-    summary = summarise(shipped(100, servers={"queue": SERVER | {"restarts": 1}}))
+    summary = written(shipped(100, servers={"queue": SERVER | {"restarts": 1}}))
     assert summary["valid"]
     assert "restarted once" in summary["warnings"][0]
     assert "everysec may lose" in summary["warnings"][0]
-    assert summarise(shipped(100, servers={"queue": SERVER}))["warnings"] == summary["warnings"][1:]
+    assert written(shipped(100, servers={"queue": SERVER}))["warnings"] == summary["warnings"][1:]
 
 
 def test_a_run_that_did_not_finish_is_invalid() -> None:
-    assert "did not finish" in summarise(shipped(100, ended="not finished"))["reasons"][0]
+    assert "did not finish" in written(shipped(100, ended="not finished"))["reasons"][0]
 
 
 def test_a_publisher_out_of_cpu_is_a_warning() -> None:
     run = shipped(10_000, publish_seconds=1.0)
     publisher = next(iter(run["processes"].values()))
     publisher["totals"]["counts"]["publish_cpu_us"] = 950_000
-    summary = summarise(run)
+    summary = written(run)
     assert summary["resources"]["publisher"]["cpu_share"] == pytest.approx(0.95)
     assert summary["valid"]
     assert any("the publish rate is the publisher's own" in warning for warning in summary["warnings"])
 
 
 def test_cpu_is_the_run_s_alone_and_start_up_is_apart() -> None:
-    worker = summarise(shipped(10_000, worker_cpu=10.0))["resources"]["worker"]
+    worker = written(shipped(10_000, worker_cpu=10.0))["resources"]["worker"]
     assert worker["cpu_seconds"] == pytest.approx(10.0)
     assert worker["startup_cpu_seconds"] == pytest.approx(3.0)
     assert worker["cpu_us_per_message"] == pytest.approx(1000.0)
@@ -212,20 +216,20 @@ def test_sqs_calls_are_counted_by_action_and_the_monitor_s_own_apart() -> None:
         subscriber={"requests": {"ReceiveMessage": 14, "empty_receives": 4, "DeleteMessageBatch": 10}},
         measuring_requests={"GetQueueAttributes": 9},
     )
-    sqs = summarise(run)["sqs"]
+    sqs = written(run)["sqs"]
     assert sqs["requests"] == {"DeleteMessageBatch": 10, "ReceiveMessage": 14, "SendMessageBatch": 10}
     assert (sqs["empty_receives"], sqs["measuring_requests"]) == (4, {"GetQueueAttributes": 9})
-    assert summarise(shipped(100))["sqs"] is None
+    assert written(shipped(100))["sqs"] is None
 
 
 def test_processes_that_had_no_part_in_the_run_are_not_counted_in() -> None:
     run = shipped(100)
     run["processes"]["idle"] = process("subscriber", cpu=0.3)
-    assert summarise(run)["resources"]["subscriber"]["processes"] == 1
+    assert written(run)["resources"]["subscriber"]["processes"] == 1
 
 
 def test_the_summary_has_every_key_that_other_programs_read() -> None:
-    summary = summarise(shipped(100))
+    summary = written(shipped(100))
     promised: dict[str, Any] = {
         "counts": "published unconfirmed received handed_over pushed delivered lost duplicated dead_lettered",
         "seconds": "publish drain total",

@@ -21,7 +21,7 @@ from queuebench import settings as settings_module
 from queuebench.bench.stack import Stack
 from queuebench.errors import QueueBenchError, SettingsError
 from queuebench.queues import QUEUES
-from queuebench.report import main as report
+from queuebench.report.cli import main as report
 
 DEFAULT_MESSAGES = "10000"
 # All slots begin at once: more than so many make an endpoint that shares a small machine answer late.

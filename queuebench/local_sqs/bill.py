@@ -4,16 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-# USD per million requests, first 100 billion a month, us-east-1, read 2026-11-23:
-# https://aws.amazon.com/sqs/pricing/
-USD_PER_MILLION = {"standard": 0.40, "fifo": 0.50}
-# "Each 64 KB chunk of a payload is billed as 1 request", same page
-CHUNK_BYTES = 65_536
-
-
-def billed_requests(payload_bytes: int) -> int:
-    """Return how many requests AWS bills for one with this payload."""
-    return max(1, -(-payload_bytes // CHUNK_BYTES))
+from queuebench import prices
 
 
 @dataclass(slots=True)
@@ -34,7 +25,7 @@ class Bill:
         """Count one request; `queue` is the name of the queue that it was about, if any."""
         kind = _kind(queue)
         self._requests[kind, queue or "", action] += 1
-        self._billed[kind] += billed_requests(payload_bytes)
+        self._billed[kind] += prices.sqs_billed_requests(payload_bytes)
         if is_empty:
             self._empty_receives[kind] += 1
 
@@ -45,11 +36,13 @@ class Bill:
     @property
     def usd(self) -> float:
         """Return the price of all requests so far."""
-        return sum(self._billed[kind] * price / 1_000_000 for kind, price in USD_PER_MILLION.items())
+        return sum(
+            self._billed[kind] * price / 1_000_000 for kind, price in prices.SQS_USD_PER_MILLION.items()
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the whole bill."""
-        by_kind: dict[str, Counter[str]] = {kind: Counter() for kind in USD_PER_MILLION}
+        by_kind: dict[str, Counter[str]] = {kind: Counter() for kind in prices.SQS_USD_PER_MILLION}
         by_queue: dict[str, Counter[str]] = {}
         for (kind, queue, action), count in self._requests.items():
             by_kind[kind][action] += count
@@ -59,9 +52,9 @@ class Bill:
             "service": "local SQS",
             "since": self.since,
             "requests": {kind: dict(counts) for kind, counts in by_kind.items()},
-            "empty_receives": {kind: self._empty_receives[kind] for kind in USD_PER_MILLION},
-            "billed_requests": {kind: self._billed[kind] for kind in USD_PER_MILLION},
-            "usd_per_million": USD_PER_MILLION,
+            "empty_receives": {kind: self._empty_receives[kind] for kind in prices.SQS_USD_PER_MILLION},
+            "billed_requests": {kind: self._billed[kind] for kind in prices.SQS_USD_PER_MILLION},
+            "usd_per_million": prices.SQS_USD_PER_MILLION,
             "usd": round(self.usd, 9),
             "queues": {queue: dict(counts) for queue, counts in sorted(by_queue.items())},
             "not_billed": dict(self._not_billed),
@@ -69,4 +62,4 @@ class Bill:
 
 
 def _kind(queue: str | None) -> str:
-    return "fifo" if queue is not None and queue.endswith(".fifo") else "standard"
+    return prices.sqs_kind(queue or "")

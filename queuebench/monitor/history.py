@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from queuebench.figures import comparison
+from queuebench.figures.records import Summary, read_summary
+from queuebench.measuring.records import FormatError
 from queuebench.monitor.files import RUN_ID
+from queuebench.report import words
 
 MOST_RUNS = 200
 
@@ -22,7 +23,7 @@ class History:
         self._known: dict[str, tuple[int, dict[str, Any]]] = {}
 
     def runs(self) -> list[dict[str, Any]]:
-        """Return what a list shows of each run, the newest first."""
+        """Return what a list shows of each run, the newest first; what cannot be read is said once."""
         folders = (entry for entry in self._results.iterdir() if entry.is_dir())
         newest = sorted((folder.name for folder in folders), reverse=True)[:MOST_RUNS]
         found = {}
@@ -37,31 +38,32 @@ class History:
         self._known = found
         return [digest for _, digest in found.values() if digest]
 
-    def summary(self, run_id: str) -> dict[str, Any] | None:
+    def summary(self, run_id: str) -> Summary | None:
         """Return a run's summary; None: there is none that can be read."""
         # An id comes from a URL, and must not lead out of the folder.
         if not RUN_ID.fullmatch(run_id):
             return None
-        with contextlib.suppress(OSError, orjson.JSONDecodeError):
-            summary = orjson.loads((self._results / run_id / "summary.json").read_bytes())
-            return summary if isinstance(summary, dict) and "distribution" in summary else None
+        path = self._results / run_id / "summary.json"
+        with contextlib.suppress(OSError, FormatError):
+            return read_summary(path.read_bytes(), str(path))
         return None
 
 
 def _digest(name: str, path: Path) -> dict[str, Any]:
-    with contextlib.suppress(orjson.JSONDecodeError, KeyError, TypeError):
-        summary = orjson.loads(path.read_bytes())
-        kind, text = comparison.verdict(summary)
-        return {
-            "run_id": name,
-            "label": summary["label"],
-            "started_at": summary["started_at"],
-            "published": summary["counts"]["published"],
-            "lost": summary["counts"]["lost"],
-            "push_per_second": summary["rates"]["push"],
-            "total_seconds": summary["seconds"]["total"],
-            "bottleneck": summary["bottleneck"]["stage"],
-            "verdict": kind,
-            "verdict_text": text,
-        }
-    return {}
+    try:
+        run = read_summary(path.read_bytes(), str(path))
+    except FormatError as error:
+        print(f"monitor: {words.cut(str(error), 500)}", file=sys.stderr, flush=True)
+        return {}
+    return {
+        "run_id": name,
+        "label": words.cut(run.label, words.LONGEST_NAME),
+        "started_at": run.started_at,
+        "published": run.counts.published,
+        "lost": run.counts.lost,
+        "push_per_second": run.rates.push,
+        "total_seconds": run.seconds.total,
+        "bottleneck": words.place(run.bottleneck, words.cut(run.label, words.LONGEST_NAME)),
+        "verdict": run.verdict.value,
+        "verdict_text": words.verdict(run),
+    }

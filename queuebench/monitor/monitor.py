@@ -14,13 +14,14 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from queuebench.errors import QueueError
+from queuebench.figures.records import Summary
 from queuebench.figures.summary import summarise
 from queuebench.measuring import series
 from queuebench.measuring.records import (
@@ -41,6 +42,7 @@ from queuebench.monitor.files import Files
 from queuebench.monitor.history import History
 from queuebench.monitor.probing import Probe
 from queuebench.monitor.state import NotYetKnown, Opening, State
+from queuebench.report import words
 from queuebench.report.page import html, page_data, write_report
 from queuebench.settings import Settings
 
@@ -135,8 +137,12 @@ class Monitor:
         summary = self._history.summary(run_id)
         if summary is None:
             return None
-        counts = summary["counts"]
-        return {"accepted": counts["published"], "delivered": counts["delivered"], "summary": summary}
+        counts = summary.counts
+        return {
+            "accepted": counts.published,
+            "delivered": counts.delivered,
+            "summary": words.written(summary),
+        }
 
     def page(self, run_ids: Sequence[str]) -> dict[str, Any]:
         """Return what the page shows of some runs; of the open or else the newest one where none is named."""
@@ -147,7 +153,7 @@ class Monitor:
         return {
             **page_data(found),
             "open": open_id,
-            "shown": [summary["run_id"] for summary, _ in found],
+            "shown": [summary.run_id for summary, _ in found],
             "history": earlier,
         }
 
@@ -156,7 +162,7 @@ class Monitor:
         current = self._current()
         if current is not None:
             record, points = current
-            return prometheus.exposition(self._summary(record), points[-1] if points else None)
+            return prometheus.exposition(summarise(record), points[-1] if points else None)
         earlier = self._history.runs()
         return prometheus.exposition(self._history.summary(earlier[0]["run_id"]) if earlier else None, None)
 
@@ -169,7 +175,7 @@ class Monitor:
             return self.state.current()
         return None
 
-    def _found(self, run_ids: Sequence[str]) -> list[tuple[Mapping[str, Any], Sequence[Point]]]:
+    def _found(self, run_ids: Sequence[str]) -> list[tuple[Summary, Sequence[Point]]]:
         """Return the figures of each run that there is; one that cannot be shown hides no other."""
         found = []
         for run_id in run_ids:
@@ -182,10 +188,10 @@ class Monitor:
                 found.append(figures)
         return found
 
-    def _figures(self, run_id: str) -> tuple[Mapping[str, Any], Sequence[Point]] | None:
+    def _figures(self, run_id: str) -> tuple[Summary, Sequence[Point]] | None:
         current = self._current()
         if current is not None and current[0].run_id == run_id:
-            return self._summary(current[0]), current[1]
+            return summarise(current[0]), current[1]
         summary = self._history.summary(run_id)
         return None if summary is None else (summary, self._files.points(run_id))
 
@@ -284,13 +290,9 @@ class Monitor:
         run_id = f"{at}-{queue.lower()}-{uuid.uuid4().hex[:4]}"
         return Opening(run_id, asked.settings, versions, queue, self._settings.queue_label)
 
-    @staticmethod
-    def _summary(record: RunRecord) -> Mapping[str, Any]:
-        return summarise(msgspec.to_builtins(record))
-
     def _write_results(self, record: RunRecord) -> None:
-        summary = self._summary(record)
-        data = msgspec.json.format(msgspec.json.encode(summary), indent=2)
+        summary = summarise(record)
+        data = msgspec.json.format(msgspec.json.encode(words.written(summary)), indent=2)
         self._files.write_summary(record.run_id, data)
         # The figures are safe by now, and what shows them must not be able to stop the monitor.
         try:

@@ -10,15 +10,16 @@ import uuid
 from types import FrameType
 from typing import Any
 
-from queuebench import report
+from queuebench import prices
 from queuebench import settings as settings_module
 from queuebench.errors import SettingsError
-from queuebench.figures import comparison, cost
+from queuebench.figures import comparison
+from queuebench.figures.records import to_summary
 from queuebench.measuring.client import MonitorClient, MonitorError
 from queuebench.measuring.telemetry import Telemetry
 from queuebench.pipeline.flood import Flood
 from queuebench.queues import open_queue
-from queuebench.report import progress
+from queuebench.report import progress, terminal
 from queuebench.settings import Settings
 
 BATCHES_PER_BURST = 10**9
@@ -167,9 +168,10 @@ class Publication:
         if last:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)
+        shown = to_summary(summary, f"run {run} of the monitor")
         if self._wait:
-            report.show([summary])
-        return comparison.exit_code([summary])
+            return terminal.show([shown])
+        return comparison.exit_code([shown])
 
     def _say_what_it_costs(self) -> None:
         settings = self._settings
@@ -178,7 +180,7 @@ class Publication:
         messages = sum(self._bursts)
         # A send, a receive and a delete for ten messages, or for each where they are paced.
         requests = messages * (3 if settings.publisher_delay else 0.3)
-        usd = requests * cost.SQS_USD_PER_REQUEST[cost.sqs_kind(settings.public())]
+        usd = requests * prices.sqs_usd_per_request(settings.queue_name)
         print(
             f"publisher: {messages:,} messages through AWS SQS are about {requests:,.0f} requests, "
             f"${usd:,.2f} (us-east-1, without the free tier)",

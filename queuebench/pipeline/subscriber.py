@@ -26,6 +26,7 @@ from queuebench.settings import Settings, load
 IDLE_SECONDS = 2.0  # that a stop leaves to lanes that wait for messages
 BUSY_SECONDS = 30.0  # that it leaves to lanes that are passing some on
 ROOM_PAUSE_SECONDS = 0.1
+LONGEST_FETCH_SECONDS = 0.1  # a receive that took longer waited for its first message
 LONGEST_PAUSE_SECONDS = 2.0
 
 
@@ -49,7 +50,13 @@ class Subscription:
         self._tasks = (push_data, push_several)
         self._queue = open_queue(settings.queue, settings.options())
         self._broker = Broker(settings.redis_celery_url)
-        self._telemetry = Telemetry("subscriber", settings.monitor_url, requests_made=self._queue.requests)
+        # Its slots are its lanes: what they pause is summed up.
+        self._telemetry = Telemetry(
+            "subscriber",
+            settings.monitor_url,
+            slots=self._queue.receivers,
+            requests_made=self._queue.requests,
+        )
         self._stopping = threading.Event()
         self._failure: Exception | None = None
         self._busy: set[int] = set()
@@ -102,17 +109,19 @@ class Subscription:
 
     def _work(self, lane: int) -> None:
         hand_over = HandOver(self._broker, *self._tasks, self._settings.shipments_per_task)
-        batches = 0
+        batches, is_idle = 0, True
         while not self._stopping.is_set():
             try:
                 self._wait_for_room()
                 called_at = time.time()
                 batch = self._queue.receive(lane, self._queue.wait_seconds)
                 if batch is None:
+                    is_idle = True
                     continue
                 self._busy.add(lane)
                 batches += 1
-                self._pass_on(batch, hand_over, batches, called_at)
+                self._pass_on(batch, hand_over, batches, None if is_idle else called_at)
+                is_idle = False
             except Unreachable as error:
                 self._say(error)
                 self._stopping.wait(1.0)
@@ -135,8 +144,9 @@ class Subscription:
         if waited:
             self._telemetry.record(None, Stage.HAND_OVER, counts={Count.HELD_BACK_MS: round(waited * 1000)})
 
-    def _pass_on(self, batch: Batch, hand_over: HandOver, number: int, called_at: float) -> None:
+    def _pass_on(self, batch: Batch, hand_over: HandOver, number: int, called_at: float | None) -> None:
         received_at, received = time.time(), time.perf_counter()
+        began_at = fetch_began_at(batch, called_at, received_at)
         messages, broken = read(batch)
         if not self._persist(lambda: hand_over.hand_over(messages, broken, number), batch.deadline):
             return
@@ -151,8 +161,7 @@ class Subscription:
                 Stage.QUEUE_WAIT,
                 counts={Count.RECEIVED: count, Count.HANDED_OVER: count},
                 latencies=waits,
-                # The wait for the first message is no work.
-                started_at=max(called_at, received_at - 0.1),
+                started_at=began_at,
                 ended_at=received_at,
             )
             self._telemetry.record(
@@ -184,6 +193,21 @@ class Subscription:
         if time.monotonic() - self._said_at > 5.0:
             self._said_at = time.monotonic()
             print(f"subscriber: {error}; trying again", file=sys.stderr, flush=True)
+
+
+def fetch_began_at(batch: Batch, called_at: float | None, received_at: float) -> float:
+    """Return when taking a batch began, in Unix seconds: the wait for its first message is no work.
+
+    Args:
+        batch: what was received.
+        called_at: when it was asked for; None: by a lane that had been waiting for messages already.
+        received_at: when it was there.
+    """
+    if batch.fetch_seconds is not None:
+        return received_at - batch.fetch_seconds
+    if called_at is None or received_at - called_at > LONGEST_FETCH_SECONDS:
+        return received_at
+    return called_at
 
 
 def read(batch: Batch) -> tuple[Sequence[Message], Sequence[DeadLetter]]:

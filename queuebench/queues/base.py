@@ -16,6 +16,8 @@ class Batch:
     ids: Sequence[str | None]  # the queue's own id of each message, where it gives one
     receipt: Any  # the queue's own: what acknowledges them
     deadline: float  # `time.monotonic()` from when the queue may give them to another consumer
+    # What taking them took, in seconds and without the wait for the first; None: not known.
+    fetch_seconds: float | None = None
 
 
 class Depth(NamedTuple):

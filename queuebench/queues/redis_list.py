@@ -109,10 +109,12 @@ class RedisList(Queue):
         args: list[int | str] = [self.batch_size, consumer, self._lease_ms]
         give_up_at = time.monotonic() + wait_seconds
         while True:
+            began = time.perf_counter()
             with explained(self._client):
                 bodies = self._receive(keys=keys, args=args)
             if bodies:
-                return Batch(bodies, [None] * len(bodies), consumer, float("inf"))
+                seconds = time.perf_counter() - began
+                return Batch(bodies, [None] * len(bodies), consumer, float("inf"), seconds)
             seconds = min(give_up_at - time.monotonic(), LONGEST_WAIT_SECONDS)
             if seconds <= 0:
                 return None

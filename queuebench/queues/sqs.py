@@ -15,6 +15,7 @@ import boto3
 import botocore.exceptions as errors
 from botocore.config import Config
 
+from queuebench import prices
 from queuebench.errors import QueueError, Unreachable
 from queuebench.queues.base import Batch, Depth, Queue
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 LONG_POLL_SECONDS = 20.0  # the most that SQS takes
-BILLED_BYTES = 64 * 1024  # "each 64 KB chunk of a payload is billed as 1 request": SQS pricing
 GROUPS = 1000  # FIFO message groups of one sender; one in flight locks its group
 DELETE_TRIES = 5
 
@@ -125,7 +125,7 @@ class Sqs(Queue):
         if not messages:
             self._bill("empty_receives", 0)
             return None
-        if (more := sum(map(len, bodies)) - BILLED_BYTES) > 0:
+        if (more := sum(map(len, bodies)) - prices.SQS_BILLED_BYTES) > 0:
             self._bill("ReceiveMessage", more)
         ids = [message["MessageId"] for message in messages]
         return Batch(bodies, ids, (url, [message["ReceiptHandle"] for message in messages]), deadline)
@@ -225,7 +225,7 @@ class Sqs(Queue):
     def _bill(self, action: str, payload_bytes: int) -> None:
         """Count a call, of more than one billed request where the payload is large."""
         with self._lock:
-            self._requests[action] += max(1, -(-payload_bytes // BILLED_BYTES))
+            self._requests[action] += prices.sqs_billed_requests(payload_bytes)
 
     @contextmanager
     def _explained(self, name: str) -> Iterator[None]:

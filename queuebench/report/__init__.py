@@ -1,11 +1,6 @@
-"""What a run's record says, for people: the comparison in a terminal, and the page.
+"""What a run's figures say, for people: words, the comparison in a terminal, and the page.
 
 One renderer makes both the live page and the report: `page.html`, with the figures inside the file
-(a report) or asked from the monitor once a second (live).
+(a report) or asked from the monitor once a second (live). `words` and `table` are light; `terminal`
+needs rich.
 """
-
-from queuebench.report.cli import main
-from queuebench.report.page import html, page_data, write_report
-from queuebench.report.terminal import show
-
-__all__ = ["html", "main", "page_data", "show", "write_report"]

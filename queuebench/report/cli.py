@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import orjson
-
+from queuebench.errors import QueueBenchError
 from queuebench.figures import planner
-from queuebench.figures.comparison import RecordError
+from queuebench.figures.records import Summary, read_summary
 from queuebench.measuring import series
 from queuebench.report.page import page_data, write_report
 from queuebench.report.terminal import show
 
-NEEDED = ("run_id", "label", "counts", "seconds", "latency_ms", "capacity", "cost", "bottleneck", "reasons")
+MOST_RUNS = 50  # side by side
+
+
+class ReportError(QueueBenchError):
+    """A run cannot be read, or a report not be written."""
 
 
 def main(argv: list[str]) -> int:
     """Print and write the comparison; return 0 where every run is valid and lost nothing, else 1.
 
     Raises:
-        RecordError: there is no such run, or its record cannot be read.
+        ReportError: there is no such run, or it cannot be read, or the report not be written.
+        FormatError: its summary is of another format, or none.
     """
     parser = argparse.ArgumentParser(prog="python -m queuebench report", description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's id, or its folder")
@@ -32,7 +34,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--hours", type=_hours, default=planner.DEFAULT_HOURS, help="… and in how long")
     options = parser.parse_args(argv)
     folders = list(dict.fromkeys(find(options.results, run) for run in options.runs))
-    summaries = [read_summary(folder) for folder in folders]
+    if len(folders) > MOST_RUNS:
+        raise ReportError(f"{len(folders)} runs are too many: at most {MOST_RUNS} fit side by side")
+    summaries = [_summary(folder / "summary.json") for folder in folders]
     code = show(summaries, options.target, options.hours)
     name = "report.html" if len(folders) == 1 else "comparison.html"
     path = options.output or folders[-1] / name
@@ -43,7 +47,7 @@ def main(argv: list[str]) -> int:
     try:
         write_report(path, page_data(runs, options.target, options.hours))
     except OSError as error:
-        raise RecordError(f"cannot write {path}: {error.strerror}; choose another --output") from error
+        raise ReportError(f"cannot write {path}: {error.strerror}; choose another --output") from error
     print(f"\nreport: {path}")
     return code
 
@@ -52,31 +56,22 @@ def find(results: Path, run: str) -> Path:
     """Return the folder of a run that is named by its id or by its folder.
 
     Raises:
-        RecordError: there is none.
+        ReportError: there is none.
     """
     for folder in (results / run, Path(run)):
         if (folder / "summary.json").is_file():
             return folder
     known = sorted(path.parent.name for path in results.glob("*/summary.json"))
     last = f"the newest in {results} is {known[-1]}" if known else f"there are none in {results}"
-    raise RecordError(f"no run {run!r} with a summary.json: {last}")
+    raise ReportError(f"no run {run!r} with a summary.json: {last}")
 
 
-def read_summary(folder: Path) -> Mapping[str, Any]:
-    """Return the summary of the run in a folder.
-
-    Raises:
-        RecordError: it cannot be read.
-    """
-    path = folder / "summary.json"
+def _summary(path: Path) -> Summary:
     try:
-        summary = orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError) as error:
-        raise RecordError(f"{path} cannot be read: {error}") from error
-    missing = [name for name in NEEDED if not isinstance(summary, dict) or name not in summary]
-    if missing:
-        raise RecordError(f"{path} is not a run's summary of this version: it has no {missing[0]!r}")
-    return dict(summary)
+        data = path.read_bytes()
+    except OSError as error:
+        raise ReportError(f"{path} cannot be read: {error.strerror}") from error
+    return read_summary(data, str(path))
 
 
 def _target(text: str) -> int:

@@ -320,7 +320,7 @@ function comparisonTable(data) {
 
 function panels(data, names, pick, unit, format, least) {
   const made = names.map(([key, title]) => {
-    const lines = data.runs.map((run) => {
+    const lines = data.runs.filter((run) => run.counted).map((run) => {
       const group = data.groups[run.group];
       return { name: group.name, colour: colour(run.group), repeat: group.runs > 1, x: run.series.t, y: pick(run.series, key) || [] };
     }).filter((line) => line.y.length);
@@ -359,7 +359,7 @@ function settings(data) {
   return data.runs.filter((run, place) => data.runs.findIndex((other) => other.group === run.group) === place).map((run) =>
     element("details", { "data-key": `settings-${run.group}` }, element("summary", {}, `Settings and versions: ${data.groups[run.group].name}`),
       element("ul", { class: "settings" }, [...Object.entries(run.settings), ...Object.entries(run.versions)].map(([name, value]) =>
-        element("li", {}, element("code", {}, `${name}=${Array.isArray(value) ? value.join(",") : value}`))))));
+        element("li", {}, element("code", {}, `${name}=${value}`))))));
 }
 
 const moment = (seconds) => new Date(seconds * 1000).toISOString().replace("T", " ").slice(0, 16) + " UTC";

@@ -8,40 +8,52 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 
 from queuebench.figures import comparison, planner
 from queuebench.figures.comparison import Group
+from queuebench.figures.records import Summary
 from queuebench.measuring import series
+from queuebench.measuring.records import Stage
 from queuebench.measuring.series import Point
-from queuebench.report.terminal import notes
+from queuebench.report import words
+from queuebench.report.table import rows
 
 HERE = Path(__file__).parent
+# Of all runs' series together, so that a report of many does not grow with each run's length.
+MOST_POINTS = 20_000
+FEWEST_POINTS = 50  # of one run
+MOST_SETTINGS = 200  # of one run; each is cut too
 Points = Sequence[Point]
 
 
 def page_data(
-    runs: Sequence[tuple[Mapping[str, Any], Points]],
+    runs: Sequence[tuple[Summary, Points]],
     target: int = planner.DEFAULT_TARGET,
     hours: float = planner.DEFAULT_HOURS,
 ) -> dict[str, Any]:
     """Return all that the page shows of some runs: (summary, points of its time series) each."""
     groups = comparison.group([summary for summary, _ in runs])
-    number_of = {run["run_id"]: number for number, group in enumerate(groups) for run in group.runs}
+    number_of = {run.run_id: number for number, group in enumerate(groups) for run in group.runs}
+    counted = {run.run_id for group in groups for run in group.counted}
+    most = max(FEWEST_POINTS, MOST_POINTS // max(1, len(runs)))
     return {
         "generated_at": time.time(),
         "groups": [_group(group, target, hours) for group in groups],
-        "rows": [asdict(row) for row in comparison.rows(groups)] if groups else [],
+        "rows": [asdict(row) for row in rows(groups)],
         "runs": [
             {
-                "group": number_of[summary["run_id"]],
-                "series": series.columns(list(points), summary["started_at"]),
-                **_run(summary),
+                "group": number_of[run.run_id],
+                # Curves are drawn of the runs that the table counts.
+                "counted": run.run_id in counted,
+                "series": series.columns(_thinned(points, most), run.started_at),
+                **_run(run),
             }
-            for summary, points in runs
+            for run, points in runs
         ],
-        "stages": comparison.STAGES,
-        "notes": notes(groups) if groups else [],
+        "stages": {stage.value: name for stage, name in words.STAGES.items()},
+        "notes": words.notes(groups),
     }
 
 
@@ -65,35 +77,51 @@ def write_report(path: Path, data: Mapping[str, Any]) -> None:
     beside.replace(path)
 
 
+def _thinned(points: Points, most: int) -> Points:
+    """Return at most so many of the points, evenly spaced, the newest always among them."""
+    step = -(-len(points) // most)
+    return points if step <= 1 else points[::-1][::step][::-1]
+
+
 def _group(group: Group, target: int, hours: float) -> dict[str, Any]:
-    middle = group.middle
+    middle, plan = group.middle, group.how_many(target, hours)
     return {
-        "name": group.name,
-        "label": middle["label"],
-        "local": middle["local"],
+        "name": words.group_name(group),
+        "label": words.cut(middle.label, words.LONGEST_NAME),
+        "local": middle.local,
         "runs": len(group.runs),
-        "bottleneck": group.bottleneck,
-        "how_many": comparison.how_many(group, target, hours),
-        "cost": middle["cost"],
-        "latency_ms": middle["latency_ms"],
-        "distribution": {stage: _added(group, stage) for stage in comparison.STAGES},
+        "bottleneck": words.bottleneck(group.bottleneck, words.cut(middle.label, words.LONGEST_NAME)),
+        "how_many": None
+        if plan is None
+        else {"text": words.plan(plan), "arithmetic": words.arithmetic(plan)},
+        "cost": msgspec.to_builtins(middle.cost),
+        "latency_ms": {stage.value: msgspec.to_builtins(middle.latency(stage)) for stage in words.STAGES},
+        "distribution": {stage.value: _added(group, stage) for stage in words.STAGES},
     }
 
 
-def _added(group: Group, stage: str) -> list[tuple[float, int]]:
+def _added(group: Group, stage: Stage) -> list[tuple[float, int]]:
     added: dict[float, int] = {}
-    for run in group.runs:
-        for end_ms, count in run["distribution"][stage]:
+    for run in group.counted:
+        for end_ms, count in run.distribution.get(stage, []):
             added[end_ms] = added.get(end_ms, 0) + count
     return sorted(added.items())
 
 
-def _run(summary: Mapping[str, Any]) -> dict[str, Any]:
-    kind, text = comparison.verdict(summary)
-    kept = ("run_id", "label", "messages", "started_at", "ended_at", "warnings", "settings", "versions")
+def _run(run: Summary) -> dict[str, Any]:
+    shown = list(run.settings.items())[:MOST_SETTINGS]
     return {
-        **{name: summary[name] for name in kept},
-        "verdict": kind,
-        "verdict_text": text,
-        "counts": summary["counts"],
+        "run_id": run.run_id,
+        "label": words.cut(run.label, words.LONGEST_NAME),
+        "messages": run.messages,
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
+        "settings": {words.cut(name): words.cut(words.setting(value)) for name, value in shown},
+        "versions": {
+            words.cut(name): words.cut(text) for name, text in list(run.versions.items())[:MOST_SETTINGS]
+        },
+        "verdict": run.verdict.value,
+        "verdict_text": words.verdict(run),
+        "warnings": [words.remark(found) for found in run.remarks],
+        "counts": msgspec.to_builtins(run.counts),
     }

@@ -1,0 +1,485 @@
+"""A run's summary: frozen types, with numbers and codes and no words.
+
+`results/<run id>/summary.json` holds all of it, and beside the numbers the words that `report.words`
+makes of them (`reasons`, `warnings`, `bottleneck.stage` and `.why`, …) for whoever reads the file.
+Nothing of this project reads those again: whatever shows a summary makes its words anew.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from queuebench.measuring.records import (
+    FORMAT,
+    Ending,
+    FormatError,
+    Role,
+    SettingValue,
+    Stage,
+    UsedSettings,
+    decode,
+    format_of,
+)
+
+# Wide enough for any run, and neither nan nor infinite.
+Figure = Annotated[float, Meta(ge=-1e15, le=1e15)]
+Amount = Annotated[int, Meta(ge=0, le=10**18)]
+
+
+class Verdict(StrEnum):
+    """What is to be thought of a run."""
+
+    VALID = "valid"
+    INVALID = "invalid"
+    LOST = "lost"
+    RUNNING = "running"
+
+
+class Place(StrEnum):
+    """Where a run can be held back."""
+
+    NONE = "none"
+    PUBLISHER = "publisher"
+    QUEUE = "queue"
+    SUBSCRIBER = "subscriber"
+    BROKER = "broker"
+    WORKER = "worker"
+    ENDPOINT = "endpoint"
+    MACHINE = "machine"
+
+
+class Limit(StrEnum):
+    """Which limit is used up there."""
+
+    UNKNOWN = "unknown"  # none that was looked at
+    CPU = "cpu"  # a process's or a server's core
+    CORES = "cores"  # all cores of the machine
+    SLOTS = "slots"
+    QUOTA = "quota"
+    DELAY = "delay"  # PUBLISHER_DELAY
+    CALLS = "calls"  # one call after the other
+    POST = "post"  # how long a POST takes
+    LATE = "late"  # the endpoint answers later than it may
+
+
+class Server(StrEnum):
+    """A Redis that is looked at."""
+
+    QUEUE = "queue"
+    BROKER = "broker"
+
+
+class Counts(Struct, frozen=True):
+    """How many messages went how far."""
+
+    published: Amount
+    unconfirmed: Amount  # sent by a publisher that died before it knew whether the queue took them
+    received: Amount
+    handed_over: Amount
+    pushed: Amount
+    delivered: Amount
+    lost: Amount
+    duplicated: Amount
+    dead_lettered: Amount
+    retried: Amount
+
+
+class StageSeconds(Struct, frozen=True):
+    """How long publishing took, receiving from first to last, and first publish to last delivery."""
+
+    publish: Figure
+    drain: Figure
+    total: Figure
+
+
+class Rates(Struct, frozen=True):
+    """Messages per second over each stage's own active time."""
+
+    publish: Figure
+    receive: Figure
+    hand_over: Figure
+    push: Figure
+
+
+class Latency(Struct, frozen=True):
+    """A stage's durations, all in milliseconds but for the counts."""
+
+    count: Amount = 0
+    negative: Amount = 0
+    lowest: Figure = 0.0
+    mean: Figure = 0.0
+    p50: Figure = 0.0
+    p90: Figure = 0.0
+    p95: Figure = 0.0
+    p99: Figure = 0.0
+    p999: Figure = 0.0
+    max: Figure = 0.0
+
+    @property
+    def mean_seconds(self) -> float:
+        """The mean in seconds."""
+        return self.mean / 1000.0
+
+
+class Used(Struct, frozen=True):
+    """What the processes of a role used, start-up apart; `cpu_share`: of a core each, None: not known."""
+
+    processes: Amount
+    cpu_seconds: Figure
+    startup_cpu_seconds: Figure
+    cpu_us_per_message: Figure
+    cpu_share: Figure | None
+    max_rss_mib: Figure
+
+
+class Machine(Struct, frozen=True):
+    """The workers' machines while they worked; `cpu_share` of all their cores, whoever used them."""
+
+    cores: Amount
+    cpu_share: Figure | None
+
+
+class ServerUse(Struct, frozen=True):
+    """What a Redis did during the run."""
+
+    version: str | None
+    peak_memory_mib: Figure
+    cpu_seconds: Figure
+    cpu_share: Figure | None
+    evicted_keys: Amount
+    refused_for_memory: Amount
+    restarts: Amount
+    appendonly: str
+    appendfsync: str
+
+
+class SqsCalls(Struct, frozen=True):
+    """Requests as AWS bills them, by action."""
+
+    requests: dict[str, Amount]
+    empty_receives: Amount
+    throttled: Amount
+    by_role: dict[Role, dict[str, Amount]]
+    measuring_requests: dict[str, Amount]  # the monitor's looks at the depth, no part of what the queue costs
+
+
+class EndpointAnswers(Struct, frozen=True):
+    """How late the endpoint was, and may be; how many POSTs it refused."""
+
+    push_seconds: Figure
+    limit_seconds: Figure
+    late: bool
+    refused: Amount
+
+
+class Capacity(Struct, frozen=True, omit_defaults=True):
+    """What one process of a role carries, and by which limit."""
+
+    per_second: Figure
+    limit: Limit
+    cpu_us_per_message: Figure | None = None
+    slots: Amount | None = None
+    slot_seconds: Figure | None = None  # that a shipment holds a slot
+
+
+class Cost(Struct, frozen=True):
+    """USD: of this run's requests, and a month at `messages_per_day`."""
+
+    sqs_usd: Figure | None
+    messages_per_day: Amount
+    queue_usd_per_month: Figure
+    workers_usd_per_month: Figure | None
+    queue_usd_per_month_fixed: Figure
+    queue_usd_per_million: Figure
+    redis_usd_per_month: Figure
+    break_even_messages_per_day: Amount | None
+
+
+class Bottleneck(Struct, frozen=True, omit_defaults=True):
+    """What held the run back: where, by which limit, and the numbers that show it."""
+
+    place: Place
+    limit: Limit
+    role: Role | None = None  # whose CPU `cpu_share` is, where the place is no role
+    per_second: Figure | None = None
+    cpu_share: Figure | None = None
+    machine_share: Figure | None = None
+    cores: Amount | None = None
+    capacity: Capacity | None = None
+    slots: Amount | None = None
+    slots_share: Figure | None = None
+    slot_seconds: Figure | None = None
+    call_ms: Figure | None = None
+    post_seconds: Figure | None = None
+    wait_seconds: Figure | None = None
+    answer_seconds: Figure | None = None
+    limit_seconds: Figure | None = None
+    delay_seconds: Figure | None = None
+    calls: Amount | None = None
+    throttled: Amount | None = None
+    fifo: bool | None = None
+
+
+class Plan(Struct, frozen=True, omit_defaults=True):
+    """What it takes to ship `target` messages in `hours`, and what it rests on."""
+
+    target: Amount
+    hours: Figure
+    per_second: Figure
+    slots: Amount
+    slot_seconds: Figure
+    workers: Amount
+    worker: Capacity
+    subscribers: Amount
+    subscriber: Capacity
+    worker_usd_per_hour: Figure
+    usd: Figure
+    redis_usd_per_hour: Figure | None = None
+    sqs_usd_per_million: Figure | None = None
+
+
+# ---- why a run is not valid ----
+
+
+class NotAccepted(Struct, frozen=True, tag_field="code", tag="not_accepted"):
+    """The queue did not accept every message."""
+
+    missing: Amount
+    messages: Amount
+
+
+class EndpointLate(Struct, frozen=True, tag_field="code", tag="endpoint_late"):
+    """The endpoint answered later than it may."""
+
+    p99_seconds: Figure
+    push_seconds: Figure
+    limit_seconds: Figure
+
+
+class ClocksApart(Struct, frozen=True, tag_field="code", tag="clocks_apart"):
+    """The clocks of two processes disagree."""
+
+    seconds: Figure
+
+
+class ClocksWrong(Struct, frozen=True, tag_field="code", tag="clocks_wrong"):
+    """A latency was measured that only clocks that disagree can give."""
+
+    lowest_seconds: Figure
+
+
+class OutOfMemory(Struct, frozen=True, tag_field="code", tag="out_of_memory"):
+    """A server refused commands for want of memory."""
+
+    server: Server
+    refused: Amount
+
+
+class Evicted(Struct, frozen=True, tag_field="code", tag="evicted"):
+    """A server threw keys away."""
+
+    server: Server
+    keys: Amount
+
+
+class NotFinished(Struct, frozen=True, tag_field="code", tag="not_finished"):
+    """Nothing moved for so long."""
+
+    still_seconds: Figure
+
+
+class SetAside(Struct, frozen=True, tag_field="code", tag="set_aside"):
+    """The monitor could not go on with the run."""
+
+
+class ArrivalUnknown(Struct, frozen=True, tag_field="code", tag="arrival_unknown"):
+    """The endpoint never said what arrived."""
+
+
+Flaw = (
+    NotAccepted
+    | EndpointLate
+    | ClocksApart
+    | ClocksWrong
+    | OutOfMemory
+    | Evicted
+    | NotFinished
+    | SetAside
+    | ArrivalUnknown
+)
+
+# ---- what to know before the figures of a valid run are trusted ----
+
+
+class NotProven(Struct, frozen=True, tag_field="code", tag="not_proven"):
+    """The endpoint is not ours, so that arrival is the worker's word."""
+
+
+class PublisherFull(Struct, frozen=True, tag_field="code", tag="publisher_full"):
+    """The publisher had no CPU left."""
+
+    cpu_share: Figure
+
+
+class BacklogBefore(Struct, frozen=True, tag_field="code", tag="backlog_before"):
+    """Messages waited before the run began."""
+
+    place: Place
+    messages: Amount
+
+
+class Unconfirmed(Struct, frozen=True, tag_field="code", tag="unconfirmed"):
+    """Messages arrived that no publisher had confirmed."""
+
+    messages: Amount
+
+
+class NegativeLatencies(Struct, frozen=True, tag_field="code", tag="negative_latencies"):
+    """Some latencies of a stage are negative."""
+
+    stage: Stage
+    negative: Amount
+    count: Amount
+    lowest_ms: Figure
+
+
+class ImplausibleTimes(Struct, frozen=True, tag_field="code", tag="implausible_times"):
+    """Times that no message can have were left out of the latencies."""
+
+    times: Amount
+
+
+class Restarted(Struct, frozen=True, tag_field="code", tag="restarted"):
+    """A server restarted during the run."""
+
+    server: Server
+    times: Amount
+    appendonly: str
+    appendfsync: str
+
+
+class Died(Struct, frozen=True, tag_field="code", tag="died"):
+    """Processes died during the run."""
+
+    processes: dict[Role, Amount]
+
+
+class FewMessages(Struct, frozen=True, tag_field="code", tag="few_messages"):
+    """Too few messages to tell capacity and cost by."""
+
+    messages: Amount
+
+
+Remark = (
+    NotProven
+    | PublisherFull
+    | BacklogBefore
+    | Unconfirmed
+    | NegativeLatencies
+    | ImplausibleTimes
+    | Restarted
+    | Died
+    | FewMessages
+)
+
+
+class Measured(Struct, frozen=True):
+    """What was measured of a run; of an open one, how it stands."""
+
+    format: int
+    run_id: str
+    queue: str  # a name in the registry
+    label: str  # the queue as reports must name it
+    local: bool  # our own SQS
+    messages: Amount
+    started_at: Figure
+    ended_at: Figure | None
+    ended: Ending | None
+    settings: dict[str, SettingValue]
+    versions: dict[str, str]
+    proven: bool | None  # by the endpoint's own tally; None: it never answered, False: it is not ours
+    counts: Counts
+    seconds: StageSeconds
+    rates: Rates
+    latency_ms: dict[Stage, Latency]
+    distribution: dict[Stage, list[tuple[Figure, Amount]]]  # upper end in ms, count
+    resources: dict[Role, Used]
+    machine: Machine
+    servers: dict[Server, ServerUse]
+    peaks: dict[str, Amount]
+    sqs: SqsCalls | None
+    slots: Amount
+    slots_share: Figure
+    slot_seconds: Figure  # that a shipment holds a slot, on average
+    held_back_share: Figure  # of the drain, that a subscriber's lane paused for what comes after it
+    clocks_apart_seconds: Figure
+    endpoint: EndpointAnswers
+
+    @property
+    def used(self) -> UsedSettings:
+        """The settings that figures are made with."""
+        return msgspec.convert(self.settings, UsedSettings)
+
+    @property
+    def post(self) -> Latency:
+        """How long one POST takes; where only whole shipments were timed, those."""
+        one = self.latency(Stage.POST)
+        return one if one.count else self.latency(Stage.PUSH)
+
+    def latency(self, stage: Stage) -> Latency:
+        """Return a stage's latencies; without any, zeros."""
+        return self.latency_ms.get(stage, Latency())
+
+
+class Summary(Measured, frozen=True):
+    """What was measured of a run, and what it means."""
+
+    capacity: dict[Role, Capacity]
+    cost: Cost
+    bottleneck: Bottleneck
+    how_many: Plan | None
+    flaws: list[Flaw]
+    remarks: list[Remark]
+    valid: bool
+
+    @property
+    def verdict(self) -> Verdict:
+        """What is to be thought of the run."""
+        if self.ended is None:
+            return Verdict.RUNNING
+        if self.flaws:
+            return Verdict.INVALID
+        return Verdict.LOST if self.counts.lost else Verdict.VALID
+
+
+def read_summary(data: bytes, called: str) -> Summary:
+    """Return the summary that a summary.json holds.
+
+    Raises:
+        FormatError: another format, or no summary; one line that begins with what it is `called`.
+    """
+    found = format_of(data)
+    if found is not None and found != FORMAT:
+        raise FormatError(
+            f"{called} is of format {found}, and this version reads format {FORMAT}: "
+            "use the version that wrote it, or run it again"
+        )
+    summary = decode(data, Summary, called)
+    try:
+        msgspec.convert(summary.settings, UsedSettings)
+    except msgspec.ValidationError as error:
+        raise FormatError(f"{called} cannot be used: settings: {error}") from None
+    return summary
+
+
+def to_summary(decoded: object, called: str) -> Summary:
+    """Return the summary that already decoded JSON holds.
+
+    Raises:
+        FormatError: see `read_summary`.
+    """
+    return read_summary(msgspec.json.encode(decoded), called)
