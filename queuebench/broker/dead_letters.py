@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -55,16 +56,21 @@ class DeadLetter:
 
 def of_message(message: Message, reason: str) -> DeadLetter:
     """Return the dead letter of a message that could be read."""
-    return DeadLetter(reason, message.encode(), "message", message.id, message.run, message.number)
+    try:
+        body = message.encode()
+    except (TypeError, ValueError):
+        body = json.dumps(message._asdict(), default=repr).encode()
+    return DeadLetter(reason, body, "message", message.id, message.run, message.number)
 
 
 def of_task(envelope: bytes, reason: str) -> DeadLetter:
     """Return the dead letter of a Celery task that was never run to its end."""
     try:
-        task_id = str(orjson.loads(envelope)["headers"]["id"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+        # Not orjson: it refuses the lone surrogates that other clients' JSON may have.
+        task_id = str(json.loads(envelope)["headers"]["id"]).encode(errors="backslashreplace").decode()
+    except (ValueError, LookupError, TypeError, RecursionError):
         task_id = ""
     run, dash, number = task_id.rpartition("-")
-    if dash and number.isdecimal():
+    if dash and number.isascii() and number.isdigit() and len(number) < 16:
         return DeadLetter(reason, envelope, "task", task_id, run, int(number))
     return DeadLetter(reason, envelope, "task", task_id)

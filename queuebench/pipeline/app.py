@@ -9,12 +9,10 @@ from typing import Any
 
 from celery import Celery, Task
 from celery.exceptions import Reject
-from kombu.exceptions import OperationalError
 
 from queuebench import settings
 from queuebench.broker.broker import celery_settings
-from queuebench.message import Message
-from queuebench.pipeline.worker import Shipping
+from queuebench.pipeline.worker import Shipping, message_of, time_of
 
 SETTINGS = settings.load_or_exit("worker")
 
@@ -22,6 +20,7 @@ shipping = Shipping(SETTINGS)
 app = Celery("queuebench")
 app.conf.update(
     celery_settings(SETTINGS.redis_celery_url, shipping.tasks),
+    task_annotations={"*": {"Request": "queuebench.pipeline.worker:KeptRequest"}},
     task_serializer="json",
     accept_content=["json"],
     worker_pool="threads",
@@ -29,7 +28,7 @@ app.conf.update(
     worker_redirect_stdouts=False,
 )
 
-shipping.attach()
+shipping.attach(app)
 
 
 @app.task(name="push_data", bind=True)
@@ -43,15 +42,17 @@ def push_data(
     handed_over_at: float | None = None,
 ) -> None:
     """Ship one message; the task's id is the message's. Times are Unix seconds."""
-    shipping.ship(Message(self.request.id, phone, message, run, number, intended_at), handed_over_at)
+    shipment = message_of(self.request.id, phone, message, run, number, intended_at)
+    shipping.ship(shipment, time_of(handed_over_at))
 
 
 @app.task(name="push_several", bind=True)
 def push_several(self: Task, shipments: list[Any], handed_over_at: float | None = None) -> None:
     """Ship several messages, each in a slot of its own; those that a stop cuts short go back alone."""
-    left = shipping.ship_several([Message(*fields) for fields in shipments], handed_over_at)
+    messages = [message_of(*fields) for fields in shipments]
+    left = shipping.ship_several(messages, time_of(handed_over_at))
     if left:
         try:
             self.apply_async((left, handed_over_at))
-        except OperationalError as error:
+        except Exception as error:
             raise Reject(str(error), requeue=True) from error

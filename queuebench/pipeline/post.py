@@ -1,7 +1,8 @@
-"""The POST, and what is done when it fails."""
+"""The POST, what its answers mean, and what is done when it fails; docs/endpoint.md has the table."""
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import logging
 import random
@@ -9,175 +10,198 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 import orjson
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
-from urllib3.util import Timeout
 
 from queuebench.errors import QueueBenchError
 from queuebench.message import Message
-from queuebench.plumbing.proxies import session_for
+from queuebench.pipeline.gate import Gate
+from queuebench.pipeline.pauses import pause_seconds, retry_after_seconds
+from queuebench.plumbing.http_post import Answer, NoConnectionError, Poster, PostError
+from queuebench.plumbing.printable import printable
 
-FIRST_PAUSE_SECONDS = 0.2
-LONGEST_PAUSE_SECONDS = 10.0
-CONNECT_TIMEOUT_SECONDS = 5.0
 SAY_EVERY_SECONDS = 5.0
 LONGEST_KEY = 2000
 
 log = logging.getLogger(__name__)
 
-# Sends a body with headers and returns the answer's status.
-Sender = Callable[[bytes, dict[str, str]], int]
-_JSON = {"Content-Type": "application/json"}
-
 # What can stand in a header as it is; '%' is left out so that no two ids become one key.
 _HEADER_SAFE = re.compile(r"[!-$&-~]{1,200}")
 
 
-class NoConnectionError(Exception):
-    """Nobody took the connection, so nothing can have arrived."""
-
-
 class GivenUp(QueueBenchError):
-    """A shipment failed as often as it may; the text is the reason."""
+    """A shipment will not be tried again; the text is the reason."""
 
 
 class Stopped(QueueBenchError):
     """The worker was told to stop while a shipment was still being tried."""
 
 
-@dataclass
-class Attempt:
-    """How one POST went."""
+class Verdict(enum.Enum):
+    """What an answer, or that there is none, says."""
 
-    delivered: bool
-    away: bool  # nobody was there to take it: uses up no try
-    reason: str
+    ACCEPTED = enum.auto()
+    AWAY = enum.auto()  # nobody took the connection: nothing was sent, no try is used up
+    BUSY = enum.auto()  # the endpoint, or what is before it, can't now: no try is used up
+    FAILED = enum.auto()  # this try
+    PERMANENT = enum.auto()  # this shipment, whenever it is sent
+    CALLER = enum.auto()  # whoever sends: no try is used up
+
+
+_BUSY = frozenset({429, 502, 503, 504})
+_CALLER = frozenset({401, 403, 407})
+_TRY_AGAIN = frozenset({408, 425})
+
+
+def verdict_of(status: int) -> Verdict:
+    """Return what a status says."""
+    if 200 <= status < 300:
+        return Verdict.ACCEPTED
+    if status in _BUSY:
+        return Verdict.BUSY
+    if status in _CALLER:
+        return Verdict.CALLER
+    if 300 <= status < 500 and status not in _TRY_AGAIN:
+        return Verdict.PERMANENT
+    return Verdict.FAILED
+
+
+@dataclass(slots=True)
+class Course:
+    """How a shipment went: when it began, and how long each POST took."""
+
+    began_at: float = 0.0  # Unix seconds
+    began: float = 0.0  # of perf_counter
+    post_seconds: list[float] = field(default_factory=list)
 
 
 class Pusher:
-    """POSTs shipments to one URL, from as many threads as there are slots."""
+    """POSTs shipments to one URL, from any number of threads, `slots` at once."""
 
     def __init__(self, url: str, slots: int, seconds: float, timeout: float, tries: int) -> None:
+        """Prepare; nothing connects.
+
+        Raises:
+            QueueBenchError: the URL, the environment's proxy or CA bundle cannot be used.
+        """
         self._seconds, self._tries = seconds, tries
-        self._send = _sender(url, slots, timeout) if url else None
+        self._poster = Poster(url, timeout) if url else None
+        # What is bounded is the POSTs under way, however many tasks there are and come in one.
+        self._slots = threading.Semaphore(slots)
+        self._gate = Gate()
         self._said_at = -SAY_EVERY_SECONDS
         self.stopping = threading.Event()
 
-    def push(self, message: Message) -> int:
-        """Deliver a shipment, trying again with growing pauses, and return how many POSTs it took.
+    def check(self) -> None:
+        """Raise where TLS can't work.
 
         Raises:
-            GivenUp: the last try failed.
+            QueueBenchError: the endpoint's certificate is not to be trusted, or it speaks no TLS.
+        """
+        if self._poster is not None:
+            self._poster.check()
+
+    def push(self, message: Message, course: Course, waits: Callable[[], object] = lambda: None) -> None:
+        """Deliver a shipment, in a slot while it is POSTed and in none while it waits for its next try.
+
+        Args:
+            message: what to deliver.
+            course: is told how it goes.
+            waits: called before each wait for a next try that is this shipment's own.
+
+        Raises:
+            GivenUp: the last try failed, or the endpoint will never take it.
             Stopped: the worker is to stop; the shipment is not delivered, or not known to be.
         """
-        if self.stopping.is_set():
-            raise Stopped("not begun")
-        failed = posts = 0
+        failed = waited = 0
+        refused_at: int | None = None
         while True:
-            posts += 1
-            attempt = self._post(message)
-            if attempt.delivered:
-                return posts
-            self._say(attempt.reason)
-            if not attempt.away:
+            with self._slots:
+                if self.stopping.is_set():
+                    raise Stopped("not begun")
+                ticket = self._gate.enter()
+                if ticket is not None:
+                    if not course.began:
+                        course.began_at, course.began = time.time(), time.perf_counter()
+                    verdict, reason, pause = Verdict.FAILED, "", None
+                    try:
+                        verdict, reason, pause = self._post(message, course)
+                    finally:
+                        # In any case, or a gate that is shut would wait for this one for ever.
+                        if verdict is Verdict.ACCEPTED:
+                            self._gate.accepted(ticket)
+                        elif verdict is not Verdict.PERMANENT and verdict is not Verdict.CALLER:
+                            self._gate.failed(ticket)
+                    if verdict is Verdict.ACCEPTED:
+                        return
+            if ticket is None:
+                self._wait(self._gate.wait_seconds() * (1.0 + random.random() / 4), "not tried")
+                continue
+            if verdict is Verdict.PERMANENT:
+                if self._gate.refused_shipment(ticket, reason):
+                    raise GivenUp(reason)
+                continue
+            if verdict is Verdict.CALLER:
+                # One that is refused again while others are accepted speaks for itself alone.
+                if refused_at is None or not self._gate.accepted_since(refused_at):
+                    refused_at = self._gate.openings
+                    self._gate.refused_caller(ticket, reason)
+                    continue
+                self._gate.failed(ticket)
+            self._say(reason)
+            if verdict is Verdict.FAILED:
                 failed += 1
                 if failed >= self._tries:
-                    raise GivenUp(f"{attempt.reason} (try {failed} of {self._tries})")
-            if self.stopping.wait(pause_seconds(posts)):
-                raise Stopped(attempt.reason)
+                    raise GivenUp(f"{reason} (try {failed} of {self._tries})")
+            waited += 1
+            if verdict is not Verdict.AWAY:
+                waits()
+            self._wait(pause_seconds(waited) if pause is None else pause, reason)
+
+    def _wait(self, seconds: float, reason: str) -> None:
+        if self.stopping.wait(seconds):
+            raise Stopped(reason)
 
     def _say(self, reason: str) -> None:
         if time.monotonic() - self._said_at > SAY_EVERY_SECONDS:
             self._said_at = time.monotonic()
             log.warning("%s; trying again", reason)
 
-    def _post(self, message: Message) -> Attempt:
-        if self._send is None:
-            time.sleep(self._seconds)
-            return Attempt(True, False, "")
-        headers = {"Idempotency-Key": idempotency_key(message.id)}
-        if message.intended_at is not None:
-            headers["Intended-At"] = repr(message.intended_at)
-        body = orjson.dumps({"phone": message.phone, "message": message.text})
+    def _post(self, message: Message, course: Course) -> tuple[Verdict, str, float | None]:
+        """POST once; return what that says, the reason, and the pause that the endpoint asks for."""
+        began = time.perf_counter()
         try:
-            status = self._send(body, headers)
+            if self._poster is None:
+                time.sleep(self._seconds)
+                return Verdict.ACCEPTED, "", None
+            headers = f"Idempotency-Key: {idempotency_key(message.id)}\r\n"
+            if message.intended_at is not None:
+                headers += f"Intended-At: {message.intended_at!r}\r\n"
+            body = orjson.dumps({"phone": message.phone, "message": message.text})
+            answer = self._poster.post(body, headers)
         except NoConnectionError as error:
-            return Attempt(False, True, str(error))
-        except (requests.RequestException, HTTPError, OSError) as error:
-            return Attempt(False, False, f"the POST failed: {type(error).__name__}: {error}")
-        if 200 <= status < 300:
-            return Attempt(True, False, "")
-        return Attempt(False, status == 503, f"the endpoint answered {status}")
+            return Verdict.AWAY, str(error), None
+        except PostError as error:
+            return Verdict.FAILED, f"the POST failed: {error}", None
+        finally:
+            course.post_seconds.append(time.perf_counter() - began)
+        if 200 <= answer.status < 300:
+            return Verdict.ACCEPTED, "", None
+        verdict = verdict_of(answer.status)
+        pause = None
+        if verdict is Verdict.BUSY and (asked := retry_after_seconds(answer.retry_after)) is not None:
+            # Not all at once, and not at once where it asks for no wait at all.
+            pause = max(asked, pause_seconds(1)) * (1.0 + 0.1 * random.random())
+        return verdict, _reason(answer), pause
 
 
-def _sender(url: str, slots: int, read_timeout: float) -> Sender:
-    """Return what makes one POST: lean where it can be, an ordinary session behind a proxy.
-
-    Most of `Session.post` is work that is the same for every shipment: merging the environment's
-    proxies and CA bundle, preparing URL and headers, cookies, hooks, redirects. Here it is done once.
-    """
-    session = session_for(url)
-    adapter = LeanAdapter(pool_connections=1, pool_maxsize=slots)
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    timeout = (CONNECT_TIMEOUT_SECONDS, read_timeout)
-    if not session.proxies:
-        request = session.prepare_request(requests.Request("POST", url, headers=_JSON, data=b"{}"))
-        return adapter.sender(request, session.verify, session.cert, timeout)
-
-    def through_the_proxy(body: bytes, headers: dict[str, str]) -> int:
-        try:
-            answer = session.post(url, body, headers=_JSON | headers, timeout=timeout, allow_redirects=False)
-        except (requests.ConnectTimeout, requests.exceptions.ProxyError) as error:
-            raise NoConnectionError(f"no connection: {type(error).__name__}") from error
-        return answer.status_code
-
-    return through_the_proxy
-
-
-class LeanAdapter(HTTPAdapter):
-    """An adapter that sends many bodies the way one prepared request is sent."""
-
-    def sender(
-        self, request: requests.PreparedRequest, verify: Any, cert: Any, timeout: tuple[float, float]
-    ) -> Sender:
-        """Return a function that sends bodies as `request` would be sent, through one connection pool."""
-        pool: Any = self.get_connection_with_tls_context(request, verify, proxies=None, cert=cert)
-        assert request.url is not None
-        self.cert_verify(pool, request.url, verify, cert)  # type: ignore[no-untyped-call]
-        path, common = request.path_url, {**request.headers}
-        limits = Timeout(connect=timeout[0], read=timeout[1])
-
-        def send(body: bytes, headers: dict[str, str]) -> int:
-            try:
-                answer = pool.urlopen(
-                    "POST",
-                    path,
-                    body,
-                    {**common, **headers, "Content-Length": str(len(body))},
-                    retries=False,
-                    redirect=False,
-                    assert_same_host=False,
-                    timeout=limits,
-                    decode_content=False,
-                )
-            except (NewConnectionError, ConnectTimeoutError) as error:
-                raise NoConnectionError(f"no connection: {type(error).__name__}") from error
-            return int(answer.status)
-
-        return send
-
-
-def pause_seconds(posts: int, chance: float | None = None) -> float:
-    """Return how long to wait after so many POSTs: doubling, capped, between half and all of it."""
-    longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(posts - 1, 10))
-    return longest * (0.5 + 0.5 * (random.random() if chance is None else chance))
+def _reason(answer: Answer) -> str:
+    if 300 <= answer.status < 400:
+        where = f" to {printable(answer.location.partition('?')[0])}" if answer.location else ""
+        return f"the endpoint answered {answer.status}, a redirect{where}: PUSH_URL must be the final address"
+    return f"the endpoint answered {answer.status}"
 
 
 def idempotency_key(message_id: str) -> str:

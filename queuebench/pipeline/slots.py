@@ -13,16 +13,17 @@ class Slots:
     """A number of threads, or of greenlets where gevent has patched them.
 
     An executor's futures, each with a condition and a lock of its own, were a sixth of the worker's CPU;
-    here a task waits for all of its parts at once.
+    here a task waits for all of its parts at once. A part that only waits may lend its thread's place to
+    another: there are at most `most` threads.
     """
 
-    def __init__(self, slots: int) -> None:
-        self._slots = slots
+    def __init__(self, slots: int, most: int = 0) -> None:
+        self._slots, self._most = slots, max(slots, most)
         self._parts: SimpleQueue[tuple[_Task, Any]] = SimpleQueue()
         self._started = 0
         self._starting = threading.Lock()
 
-    def each(self, act: Callable[[Any], object], parts: Sequence[Any]) -> Sequence[tuple[Any, Exception]]:
+    def each(self, act: Callable[[Any], object], parts: Sequence[Any]) -> Sequence[tuple[Any, BaseException]]:
         """Do `act` to every part, as slots become free; at their end, return those that failed, and how."""
         if not parts:
             return ()
@@ -33,10 +34,17 @@ class Slots:
         task.ended.acquire()
         return task.failed
 
+    def lend(self, places: int) -> None:
+        """Let so many more threads work, or fewer again where it is negative: those that there are stay."""
+        with self._starting:
+            self._slots += places
+        if places > 0:
+            self._start(self._parts.qsize())
+
     def _start(self, more: int) -> None:
         if self._started < self._slots:
             with self._starting:
-                for _ in range(min(more, self._slots - self._started)):
+                for _ in range(min(more, min(self._slots, self._most) - self._started)):
                     self._started += 1
                     threading.Thread(target=self._work, name="slot", daemon=True).start()
 
@@ -54,7 +62,7 @@ class _Task:
     def __init__(self, act: Callable[[Any], object], parts: int) -> None:
         self._act, self._parts = act, parts
         self._done = itertools.count(1)  # counts atomically, unlike +=
-        self.failed: list[tuple[Any, Exception]] = []
+        self.failed: list[tuple[Any, BaseException]] = []
         self.ended = threading.Lock()
         self.ended.acquire()
 
@@ -62,7 +70,8 @@ class _Task:
         """Do one part; the last one ends the task."""
         try:
             self._act(part)
-        except Exception as failure:
+        except BaseException as failure:
+            # A thread that is told to end, and a greenlet that is killed, have not done their part either.
             self.failed.append((part, failure))
         finally:
             if next(self._done) == self._parts:

@@ -120,10 +120,10 @@ class Poller(kombu_redis.MultiChannelPoller):
 WAITING: WeakSet[Poller] = WeakSet()
 
 
-def _wake_all(**_: Any) -> None:
+def wake_all(**_: Any) -> None:
     """End the waits, so that a worker that is told to stop stops at once."""
     for poller in list(WAITING):
         poller.wake()
 
 
-worker_shutting_down.connect(_wake_all, weak=False)
+worker_shutting_down.connect(wake_all, weak=False)

@@ -1,0 +1,314 @@
+"""One POST, against a real server whose every byte is scripted."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import ssl
+import subprocess
+import threading
+import time
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from queuebench.errors import QueueBenchError
+from queuebench.plumbing.http_post import NoConnectionError, Poster, PostError, TlsError
+from tests.scripted_endpoint import OK, Scripted, says, status
+
+INTERIM = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+
+
+def statuses(server: Scripted, posts: int, seconds: float = 20.0) -> list[int]:
+    poster = Poster(server.url, seconds)
+    return [poster.post(b"{}", f"Idempotency-Key: {number}\r\n").status for number in range(posts)]
+
+
+@pytest.mark.parametrize(
+    "interim",
+    [
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 102 Processing\r\n\r\n",
+        INTERIM,
+        INTERIM * 5 + b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 199 \r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("late", [False, True])
+def test_an_interim_answer_is_none_and_answers_stay_with_their_requests(interim: bytes, late: bool) -> None:
+    def answer(line: socket.socket, number: int) -> None:
+        line.sendall(interim)
+        if late:
+            time.sleep(0.15)
+        line.sendall(status((200, 422, 204)[number]))
+
+    with Scripted(answer) as server:
+        assert statuses(server, 3) == [200, 422, 204]
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        OK,
+        b"HTTP/1.1 200 OK\r\ncontent-length:2\r\n\r\nok",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\nTrailer: 1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 40000\r\n\r\n" + b"x" * 40000,
+        b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
+    ],
+)
+def test_a_connection_whose_answer_was_read_to_its_end_is_used_again(answer: bytes) -> None:
+    with Scripted(says(answer)) as server:
+        assert all(200 <= got < 300 for got in statuses(server, 5))
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        OK + b"x",
+        OK + OK,
+        OK + b"\r\n",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n" + b"x" * 70000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nHTTP/1.1 500 No\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    ],
+)
+def test_a_connection_with_more_or_less_than_the_answer_is_never_used_again(answer: bytes) -> None:
+    with Scripted(says(answer)) as server:
+        assert statuses(server, 3) == [200, 200, 200]
+        assert server.connections == 3
+
+
+def test_an_answer_nobody_asked_for_is_no_answer_to_what_is_sent_later() -> None:
+    def answer(line: socket.socket, number: int) -> None:
+        line.sendall(status(422 if number else 201))
+        if not number:
+            said.wait(10)
+            line.sendall(OK)
+            sent.set()
+
+    said, sent = threading.Event(), threading.Event()
+    with Scripted(answer) as server:
+        poster = Poster(server.url, 20.0)
+        assert poster.post(b"{}", "").status == 201
+        said.set()
+        assert sent.wait(10)
+        time.sleep(0.05)
+        assert poster.post(b"{}", "").status == 422
+
+
+def test_a_connection_that_was_closed_while_idle_uses_up_no_post() -> None:
+    def answer(line: socket.socket, number: int) -> None:
+        line.sendall(OK)
+        line.shutdown(socket.SHUT_RDWR)
+
+    with Scripted(answer) as server:
+        assert statuses(server, 5) == [200] * 5
+        assert set(server.keys()) == {"0", "1", "2", "3", "4"}
+
+
+def drip(line: socket.socket, data: bytes, ended: threading.Event) -> None:
+    for byte in data:
+        if ended.wait(0.05):
+            return
+        line.sendall(bytes([byte]))
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [b"", b"HTTP/1.1 200 OK\r\nX: ", INTERIM, b"HTTP/1.1 2"],
+    ids=["nothing", "headers", "interim answers", "a status"],
+)
+def test_what_drips_before_the_answer_is_there_ends_with_the_time_of_the_post(begin: bytes) -> None:
+    def answer(line: socket.socket, number: int) -> None:
+        if begin:
+            drip(line, begin + INTERIM * 100, server.ended)
+        server.ended.wait(20)
+
+    with Scripted(answer) as server:
+        began = time.monotonic()
+        with pytest.raises(PostError, match=r"no answer within 0\.5 s"):
+            Poster(server.url, 0.5).post(b"{}", "")
+        assert 0.4 < time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 1000", b"Transfer-Encoding: chunked", b"X: y"])
+def test_a_body_that_drips_is_not_waited_for_and_its_connection_not_used_again(framing: bytes) -> None:
+    def answer(line: socket.socket, number: int) -> None:
+        line.sendall(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n")
+        drip(line, b"1\r\nx\r\n" * 1000, server.ended)
+
+    with Scripted(answer) as server:
+        began = time.monotonic()
+        assert statuses(server, 2) == [200, 200]
+        assert time.monotonic() - began < 15
+        assert server.connections == 2
+
+
+def endless(line: socket.socket, begin: bytes, more: bytes, ended: threading.Event) -> None:
+    line.sendall(begin)
+    while not ended.is_set():
+        line.sendall(more)
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 999999999999999\r\n\r\n", b"x" * 65536),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"1\r\nx\r\n" * 9999,
+        ),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"ffffffff\r\n" + b"x" * 65536),
+    ],
+)
+def test_a_body_without_end_is_no_matter(begin: bytes, more: bytes) -> None:
+    with Scripted(lambda line, _: endless(line, begin, more, server.ended)) as server:
+        poster = Poster(server.url, 20.0)
+        gc.collect()
+        tracemalloc.start()
+        assert poster.post(b"{}", "").status == 200
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", b"X: " + b"y" * 1000 + b"\r\n"),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"y" * 65536),
+        (b"", INTERIM * 1000),
+        (b"HTTP/1.1 200 ", b"y" * 65536),
+        (b"", b"SSH-2.0-OpenSSH_9.2\r\n" * 10),
+        (b"", b"\r\n" * 1000),
+        (b"HTTP/2 200 OK\r\n", b"X: y\r\n"),
+    ],
+)
+def test_headers_without_end_and_what_is_no_http_fail_at_once(begin: bytes, more: bytes) -> None:
+    with (
+        Scripted(lambda line, _: endless(line, begin, more, server.ended)) as server,
+        pytest.raises(PostError, match=r"longer than|no HTTP"),
+    ):
+        Poster(server.url, 30.0).post(b"{}", "")
+
+
+def test_a_server_that_reads_nothing_and_one_that_takes_no_connection_end_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        port = deaf.getsockname()[1]
+        began = time.monotonic()
+        with pytest.raises(PostError, match="no answer within"):
+            Poster(f"http://127.0.0.1:{port}", 0.5).post(b"x" * 30_000_000, "")
+        with pytest.raises(NoConnectionError):  # nor a handshake
+            Poster(f"https://127.0.0.1:{port}", 0.5).post(b"{}", "")
+        assert time.monotonic() - began < 15
+    with pytest.raises(NoConnectionError):
+        Poster(f"http://127.0.0.1:{port}", 5).post(b"{}", "")
+
+
+def test_an_answer_before_all_of_the_request_was_taken_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            line, _ = listener.accept()
+            line.recv(1000)
+            line.sendall(status(413))
+            line.shutdown(socket.SHUT_WR)
+            while line.recv(1_000_000):
+                pass
+            line.close()
+
+        threading.Thread(target=refuse, daemon=True).start()
+        poster = Poster(f"http://127.0.0.1:{listener.getsockname()[1]}", 20.0)
+        assert poster.post(b"x" * 5_000_000, "").status == 413
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=here"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(path), "-out", f"{path}.crt"]
+    subprocess.run(command, check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + Path(f"{path}.crt").read_bytes())
+    return path
+
+
+def tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+def test_tls_carries_answers_and_connections_as_without(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    with Scripted(says(OK, INTERIM + status(422), OK + OK, OK), tls(certificate)) as server:
+        Poster(server.url, 20.0).check()
+        assert statuses(server, 4) == [200, 422, 200, 200]
+        assert server.connections == 3
+    with (
+        Scripted(lambda line, _: drip(line, OK * 100, server.ended), tls(certificate)) as server,
+        pytest.raises(PostError, match="no answer within"),
+    ):
+        Poster(server.url, 0.5).post(b"{}", "")
+
+
+def test_a_certificate_that_is_not_to_be_trusted_and_a_server_without_tls_are_one_line(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Scripted(says(OK), tls(certificate)) as server:
+        with pytest.raises(TlsError, match=r"certificate is not to be trusted: self.signed certificate"):
+            Poster(server.url, 20.0).post(b"{}", "")
+        with pytest.raises(QueueBenchError, match="TLS failed") as failed:
+            Poster(server.url, 20.0).check()
+        assert "\n" not in str(failed.value)
+        assert not server.requests
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def speak_no_tls() -> None:
+            line, _ = listener.accept()
+            line.sendall(status(400))
+
+        threading.Thread(target=speak_no_tls, daemon=True).start()
+        with pytest.raises(TlsError, match="TLS failed with"):
+            Poster(f"https://127.0.0.1:{listener.getsockname()[1]}", 20.0).post(b"{}", "")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.parent / "none.pem"))
+    with pytest.raises(QueueBenchError, match="CA bundle"):
+        Poster("https://example.com", 1.0)
+
+
+def test_a_foreign_url_goes_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Scripted(says(OK, status(407), OK)) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://me:se%20cret@127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
+        plain = Poster("http://user:word@example.test/a b?c=d", 20.0)
+        assert plain.post(b"{}", "X: y\r\n").status == 200
+        head = proxy.requests[0].decode()
+        assert head.startswith("POST http://example.test/a%20b?c=d HTTP/1.1\r\nHost: example.test\r\n")
+        assert "Proxy-Authorization: Basic bWU6c2UgY3JldA==\r\n" in head
+        assert "\r\nAuthorization: Basic dXNlcjp3b3Jk\r\n" in head and "\r\nX: y\r\n" in head
+        tunnelled = Poster("https://example.test/push", 20.0)
+        assert tunnelled.post(b"{}", "").status == 407
+        assert proxy.requests[1].startswith(b"CONNECT example.test:443 HTTP/1.1\r\n")
+        monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:1")
+        with pytest.raises(QueueBenchError, match="proxy"):
+            Poster("https://example.test/push", 20.0)
+
+
+def test_netrc_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    with Scripted(says(OK)) as server:
+        assert statuses(server, 1) == [200]
+        assert b"Authorization" not in server.requests[0]
