@@ -101,11 +101,20 @@ def main(argv: list[str]) -> int:
         api = Api(engine, faults, new_id)
 
         def make_application(on_fatal: Callable[[str], None]) -> Application:
-            return Application(api, clock=clock, latency=latency, log=log, new_id=new_id, on_fatal=on_fatal)
+            return Application(
+                api,
+                clock=clock,
+                latency=latency,
+                log=log,
+                new_id=new_id,
+                on_fatal=on_fatal,
+                options=lambda: ", ".join(_traits(latency, limits, faults)),
+            )
 
         host, port = bound.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        traits = ", ".join(_traits(latency, limits, faults, options.data))
+        kept = f"log in {options.data}" if options.data else "nothing kept on disk"
+        traits = ", ".join([*_traits(latency, limits, faults), kept])
 
         def say_started() -> None:
             print(f"local SQS listens on http://{shown}:{port} ({traits})", flush=True)
@@ -139,12 +148,11 @@ def _open_log(directory: Path, engine: Engine, clock: Callable[[], float]) -> Lo
     return log
 
 
-def _traits(latency: Latency, limits: Limits, faults: Faults, data: Path | None) -> list[str]:
+def _traits(latency: Latency, limits: Limits, faults: Faults) -> list[str]:
     traits = ["latency off"]
     if latency.median_ms:
         traits = [f"latency {latency.median_ms:g} ms median, {latency.p99_ms:g} ms p99"]
     quota = limits.fifo_calls_per_second
     traits.append("no FIFO quota" if math.isinf(quota) else f"FIFO quota {quota:g} calls/s")
     traits += [f"{name.replace('_', ' ')} {share:g}" for name, share in faults.shares().items() if share]
-    traits.append(f"log in {data}" if data else "nothing kept on disk")
     return traits

@@ -64,8 +64,10 @@ class Application:
         log: Log | None,
         new_id: Callable[[], str],
         on_fatal: Callable[[str], None],
+        options: Callable[[], str],
     ) -> None:
         self._api = api
+        self._options = options
         self._engine = api.engine
         self._clock = clock
         self._latency = latency
@@ -271,6 +273,7 @@ class Application:
                     "status": "ok",
                     "queues": len(self._engine.queues),
                     "long_polls": sum(map(len, self._pollers.values())),
+                    "options": self._options(),
                 }
             case "GET", "/bill":
                 reply = self.bill.as_json()

@@ -7,8 +7,6 @@ is on disk, the broker knows which one is its own, and the processes send their 
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import platform
 import sys
 import threading
 import time
@@ -42,12 +40,12 @@ from queuebench.monitor.files import Files
 from queuebench.monitor.history import History
 from queuebench.monitor.probing import Probe
 from queuebench.monitor.state import NotYetKnown, Opening, State
+from queuebench.monitor.versions import versions
 from queuebench.report import words
 from queuebench.report.page import html, page_data, write_report
 from queuebench.settings import Settings
 
 RATE_POINTS = 6  # over which the rates of an open run are taken
-PACKAGES = ("celery", "kombu", "redis", "boto3", "requests", "gevent")
 # A run in which messages were missing is looked at again for so long: they may only have been late.
 WATCH_SECONDS, WATCH_EVERY_SECONDS = 1800.0, 5.0
 MOST_WATCHED = 4
@@ -283,12 +281,9 @@ class Monitor:
     def _opening(self, asked: JoinRequest) -> Opening:
         queue = self._settings.queue
         at = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-        versions = {"python": platform.python_version()}
-        for package in PACKAGES:
-            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-                versions[package] = importlib.metadata.version(package)
         run_id = f"{at}-{queue.lower()}-{uuid.uuid4().hex[:4]}"
-        return Opening(run_id, asked.settings, versions, queue, self._settings.queue_label)
+        local = self._settings.aws_endpoint_url_sqs if queue == "SQS" and self._settings.local_sqs else ""
+        return Opening(run_id, asked.settings, versions(local), queue, self._settings.queue_label)
 
     def _write_results(self, record: RunRecord) -> None:
         summary = summarise(record)
