@@ -346,5 +346,11 @@ def test_figures_need_neither_rich_nor_a_web_server() -> None:
     assert found.stdout.strip() == "[]"
 
 
+def test_a_publisher_without_a_terminal_does_without_rich() -> None:
+    code = "import sys, queuebench.pipeline.publisher; print('rich' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
+
+
 def test_roles_of_a_summary_are_roles() -> None:
     assert set(summary_of(shipped(10)).resources) == set(Role)

@@ -19,7 +19,7 @@ from queuebench.measuring.client import MonitorClient, MonitorError
 from queuebench.measuring.telemetry import Telemetry
 from queuebench.pipeline.flood import Flood
 from queuebench.queues import open_queue
-from queuebench.report import progress, terminal
+from queuebench.report import progress
 from queuebench.settings import Settings
 
 BATCHES_PER_BURST = 10**9
@@ -170,6 +170,8 @@ class Publication:
                 signal.signal(number, signal.SIG_IGN)
         shown = to_summary(summary, f"run {run} of the monitor")
         if self._wait:
+            from queuebench.report import terminal  # with rich, which only this needs
+
             return terminal.show([shown])
         return comparison.exit_code([shown])
 

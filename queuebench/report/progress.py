@@ -6,14 +6,14 @@ import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Group
-from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.live import Live
+    from rich.progress import Progress, TaskID
+
+# rich is imported only where there is a terminal: it is as much as the rest of a publisher.
 
 LINE_SECONDS = 3.0
 
@@ -25,10 +25,18 @@ class Counter:
         self.what, self.total = what, total
         self._said_at = time.monotonic()
         self._bar: Progress | None = None
-        self._task = TaskID(0)
+        self._task: TaskID | None = None
 
     def __enter__(self) -> Counter:
         if sys.stdout.isatty():
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+            )
+
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -44,7 +52,7 @@ class Counter:
 
     def show(self, done: int) -> None:
         """Show how many are done now."""
-        if self._bar is not None:
+        if self._bar is not None and self._task is not None:
             seconds = time.monotonic() - self._began
             rate = f"{done / seconds:,.0f}/s" if seconds > 0.5 else ""
             self._bar.update(self._task, completed=done, total=self.total or None, rate=rate)
@@ -69,6 +77,8 @@ class RunView:
 
     def __enter__(self) -> RunView:
         if sys.stdout.isatty():
+            from rich.live import Live
+
             self._live = Live(transient=True, auto_refresh=False)
             self._live.start()
         return self
@@ -90,6 +100,11 @@ class RunView:
             self._live.stop()
 
     def _picture(self, state: Mapping[str, Any]) -> Group:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
         table = Table.grid(padding=(0, 3))
         table.add_column(justify="left")
         table.add_column(justify="right")
