@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -10,11 +11,18 @@ from kombu.connection import Connection
 from queuebench.broker import dead_letters, transport
 from queuebench.broker.dead_letters import DeadLetter
 from queuebench.errors import MessageError
-from queuebench.plumbing.redis_client import connect, explained
+from queuebench.plumbing.redis_client import MARKER_SECONDS, connect, explained
 from queuebench.queues.base import Depth
 
 CELERY_QUEUE = "celery"
 OPEN_RUN = "open_run"
+
+_ADD_ONCE = """
+if tonumber(redis.call('GET', KEYS[2]) or '0') >= tonumber(ARGV[1]) then return 0 end
+for i = 3, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[i]) end
+redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
+return 1
+"""
 
 
 class Broker:
@@ -41,6 +49,25 @@ class Broker:
         """
         with explained(self.client):
             self.client.rpush(dead_letters.KEY, letter.encode())
+
+    def add_dead_letters(self, letters: Sequence[DeadLetter], batch: int, marker: str) -> None:
+        """Keep several, once however often the same batch is repeated.
+
+        A transaction would mark a batch as kept where the list refuses it; a script stops there.
+
+        Raises:
+            QueueError: the broker does not answer, or refuses.
+        """
+        with explained(self.client):
+            self.client.eval(
+                _ADD_ONCE,
+                2,
+                dead_letters.KEY,
+                marker,
+                batch,
+                MARKER_SECONDS,
+                *map(DeadLetter.encode, letters),
+            )
 
     def dead_letters(self, first: int = 0, last: int = -1) -> list[bytes]:
         """Return the records of the dead letters from position `first` to `last`, oldest first.

@@ -21,9 +21,9 @@ from kombu.connection import Connection
 from kombu.messaging import Producer
 from kombu.utils.json import dumps
 
-from queuebench.broker import dead_letters
 from queuebench.broker.broker import Broker
 from queuebench.broker.dead_letters import DeadLetter
+from queuebench.errors import QueueError, Unreachable
 from queuebench.message import Message
 from queuebench.plumbing.redis_client import PushOnce
 
@@ -74,7 +74,7 @@ class HandOver:
         self._several = Envelope(push_several, ([],))
         lane = uuid.uuid4().hex
         self._tasks = PushOnce(broker.client, self._one.queue, "LPUSH", f"handed-over:{lane}")
-        self._dead = PushOnce(broker.client, dead_letters.KEY, "RPUSH", f"dead-lettered:{lane}")
+        self._broker, self._marker = broker, f"dead-lettered:{lane}"
 
     def hand_over(self, messages: Sequence[Message], broken: Sequence[DeadLetter], batch: int) -> None:
         """Give messages to Celery, and what is none to the dead letters.
@@ -91,13 +91,22 @@ class HandOver:
             QueueError: the broker refused.
         """
         if broken:
-            self._dead.push([letter.encode() for letter in broken], batch)
+            self._keep(broken, batch)
         if messages:
             at = time.time()
             if self._per_task == 1:
                 self._tasks.push(messages, batch, lambda some: self._one_each(some, at))
             else:
                 self._tasks.push(self._together(messages, at), batch)
+
+    def _keep(self, broken: Sequence[DeadLetter], batch: int) -> None:
+        """Put what is no message with the dead letters; whatever is wrong there is waited for."""
+        try:
+            self._broker.add_dead_letters(broken, batch, self._marker)
+        except Unreachable:
+            raise
+        except QueueError as error:
+            raise Unreachable(f"dead letters can't be kept, so nothing is acknowledged: {error}") from error
 
     def _one_each(self, messages: Sequence[Message], at: float) -> list[bytes]:
         stamp = self._one.stamp

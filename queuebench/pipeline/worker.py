@@ -217,19 +217,13 @@ class KeptRequest(Request):
     shipping: ClassVar[Shipping]
     never_begun: ClassVar[dict[str, BaseException]] = {}
 
-    def on_success(self, failed__retval__runtime: Any, **options: Any) -> Any:
-        """Settle a task that came to an end, good or bad."""
-        if not isinstance(failed__retval__runtime, tuple):
-            return self.reject(requeue=True)  # the word of a pool that lost it
-        failed, result, _ = failed__retval__runtime
-        if failed:
-            return self.on_failure(result, return_ok=True)
-        if result is None:
-            # A success has a text. Without one, either Celery failed before the task began, or it was killed.
-            failure = self.never_begun.pop(self.id, None)
-            if failure is None or not self._is_kept(failure):
-                return self.reject(requeue=True)
-        return super().on_success(failed__retval__runtime, **options)
+    def acknowledge(self) -> None:
+        """Acknowledge; one that failed before it began, which Celery takes for a success, once it is kept."""
+        failure = self.never_begun.pop(self.id, None) if self.never_begun else None
+        if failure is None or self._is_kept(failure):
+            super().acknowledge()
+        else:
+            self.reject(requeue=True)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """Keep a task that failed, with its envelope."""
