@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import os
 import random
-import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -21,7 +20,7 @@ from urllib.parse import parse_qs
 import orjson
 
 from queuebench import settings as settings_module
-from queuebench.measuring.ranges import Ranges
+from queuebench.endpoint.tally import Tally, kept_id
 from queuebench.measuring.records import Count, Stage
 from queuebench.measuring.telemetry import Telemetry
 from queuebench.plumbing.serve import serve
@@ -31,51 +30,8 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-PAGE = 4096
 # Arrivals are put into the figures together: each by itself would cost a tenth of a POST.
 NOTE_SECONDS = 0.1
-# `run`-`number`, the number written in the one way that numbers are written.
-_NUMBERED = re.compile(r"(.+)-(0|[1-9][0-9]{0,14})")
-
-
-class Tally:
-    """Which ids arrived, how often; exact, in a byte a message where ids are numbered."""
-
-    def __init__(self) -> None:
-        self._pages: dict[str, dict[int, bytearray]] = {}
-        self._others: set[str] = set()
-        self.distinct: dict[str, int] = {}
-        self.duplicates: dict[str, int] = {}
-
-    def add(self, shipment_id: str) -> str:
-        """Count an arrival and return the run that it belongs to, '' where its id names none."""
-        numbered = _NUMBERED.fullmatch(shipment_id)
-        if numbered is None:
-            run = ""
-            new = shipment_id not in self._others
-            self._others.add(shipment_id)
-        else:
-            run, number = numbered[1], int(numbered[2])
-            pages = self._pages.setdefault(run, {})
-            page = pages.get(number // PAGE)
-            if page is None:
-                page = pages[number // PAGE] = bytearray(PAGE)
-            new = page[number % PAGE] == 0
-            page[number % PAGE] = 1
-        kept = self.distinct if new else self.duplicates
-        kept[run] = kept.get(run, 0) + 1
-        return run
-
-    def numbers(self, run: str) -> Ranges:
-        """Return the numbers of a run that arrived."""
-        arrived = Ranges()
-        for page_number, page in sorted(self._pages.get(run, {}).items()):
-            end = 0
-            while (start := page.find(1, end)) >= 0:
-                end = page.find(0, start)
-                end = PAGE if end < 0 else end
-                arrived.add(page_number * PAGE + start, page_number * PAGE + end - 1)
-        return arrived
 
 
 class Endpoint:
@@ -96,7 +52,7 @@ class Endpoint:
         with log.open("rb") as lines:
             for line in lines:
                 if line.endswith(b"\n"):
-                    self.tally.add(line[:-1].decode("latin-1"))
+                    self.tally.add(kept_id(line[:-1].decode("latin-1")))
                 else:
                     torn = len(line)
         if torn:
@@ -142,7 +98,7 @@ class Endpoint:
             return
         slow = chance < settings.endpoint_fail_share + settings.endpoint_slow_share
         await asyncio.sleep(settings.endpoint_slow_seconds if slow else settings.push_seconds)
-        shipment_id = shipment_id or uuid.uuid4().hex
+        shipment_id = kept_id(shipment_id) if shipment_id else uuid.uuid4().hex
         os.write(self._log, shipment_id.encode("latin-1") + b"\n")
         run = self.tally.add(shipment_id)
         now = time.time()
@@ -181,8 +137,8 @@ class Endpoint:
         answer: dict[str, Any] = {
             "endpoint": "queuebench",
             "run": run,
-            "distinct": self.tally.distinct.get(run, 0),
-            "duplicates": self.tally.duplicates.get(run, 0),
+            "distinct": self.tally.distinct(run),
+            "duplicates": self.tally.duplicates(run),
         }
         if "numbers" in query:
             answer["numbers"] = self.tally.numbers(run).to_json()
