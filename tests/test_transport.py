@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -444,3 +445,94 @@ def test_too_small_a_limit_of_deaths_is_refused(broker, leased):
     with pytest.raises(SettingsError, match="max_deaths"):
         leased(max_deaths=2).channel()
     assert empty(broker)
+
+
+def test_a_number_is_not_used_again_after_a_reply_was_lost(broker, leased):
+    line = Line(broker.port)
+    connection = leased(line.url, lease_seconds=60)
+    channel = connection.channel()
+    publish(broker, "first", "second")
+    line.cut_at = b"delivery_tag"
+    with pytest.raises(connection.connection_errors):
+        channel.basic_get("q")
+    assert line.cuts == 1
+    got: list[Any] = []
+
+    def get() -> bool:
+        if (message := channel.basic_get("q")) is not None:
+            got.append(message.payload)
+        return len(got) == 2
+
+    until(get, "both come on the same channel")
+    assert sorted(got) == ["first", "second"]
+    connection.release()
+    assert sorted(Subscriber(leased(), prefetch=5).drain(2)) == ["first", "second"]
+    line.close()
+
+
+FOREIGN = [
+    {"headers": None},
+    {"headers": []},
+    {"headers": {}},
+    {},
+    {"headers": [], "properties": {"delivery_tag": "x"}},
+    {"properties": {"delivery_tag": "x", "delivery_info": None}},
+    {"properties": {"delivery_tag": "x", "delivery_info": []}},
+]
+
+
+@pytest.mark.parametrize("parts", FOREIGN, ids=str)
+@pytest.mark.parametrize("start", ["", " \n"])
+def test_an_envelope_of_another_client_comes_back_like_any_other(broker, leased, parts, start):
+    info = {"exchange": "q", "routing_key": "q", "priority": 0}
+    envelope = {
+        "body": "ImhlbGxvIg==",
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "properties": {"body_encoding": "base64", "delivery_tag": "x", "delivery_info": info},
+    }
+    tail = envelope | parts
+    tail["properties"] = {"body_encoding": "base64"} | tail["properties"]
+    broker.client.lpush("q", start + json.dumps(tail))
+    dying = Subscriber(leased(), prefetch=1)
+    assert dying.drain(1) == ["hello"]
+    dying.channel._keeper.stopped.set()  # its lease runs out, as when it is killed
+    second = Subscriber(leased(dead_letters="dead"), prefetch=1)
+    assert second.drain(1) == ["hello"]
+    assert second.messages[0].headers["redelivered"]
+    assert broker.client.llen("dead") == 0
+
+
+@pytest.mark.parametrize("which", ["normal", "pubsub"])
+def test_an_idle_consumer_whose_connections_are_killed_hears_again(broker, leased, which):
+    connection = leased()
+    subscriber = Subscriber(connection, prefetch=5)
+    assert subscriber.rest() == []
+    broker.client.execute_command("CLIENT", "KILL", "TYPE", which, "SKIPME", "yes")
+    publish(broker, "hello")
+    lost = False
+    deadline = time.monotonic() + 30
+    while not subscriber.messages and not lost and time.monotonic() < deadline:
+        try:
+            subscriber._step()
+        except connection.connection_errors:
+            lost = True
+    assert subscriber.messages or lost, "neither the message nor the loss is noticed"
+
+
+def test_what_is_refused_for_now_is_waited_for_and_said_once(broker, leased, caplog):
+    connection = leased()
+    subscriber = Subscriber(connection, prefetch=1)
+    assert subscriber.rest() == []
+    publish(broker, 1, 2)
+    broker.client.config_set("min-replicas-to-write", 1)
+    try:
+        end = time.monotonic() + 2
+        until(lambda: subscriber._step() or time.monotonic() > end, "two seconds have passed")
+        assert subscriber.messages == []
+    finally:
+        broker.client.config_set("min-replicas-to-write", 0)
+    subscriber.drain(1)
+    subscriber.messages[0].ack()
+    assert subscriber.drain(2) == [1, 2]
+    assert caplog.text.count("takes nothing for now") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import time
 from collections import Counter
 from functools import partial
 
@@ -208,3 +209,32 @@ def test_a_task_that_kills_its_worker_is_a_dead_letter_and_its_company_is_not(br
     assert deaths == 4
     (letter,) = broker.client.lrange("dead_letters", 0, -1)
     assert b"poison" in letter and b"4 workers died" in letter
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("which", ["normal", "pubsub"])
+def test_an_idle_worker_whose_connections_are_killed_takes_the_next_task(broker, work, pool, which):
+    worker = work(pool, 4)
+    sent = send(broker, 5)
+    until(lambda: set(worker.results()) == sent and empty(broker), "it works and is idle")
+    broker.client.execute_command("CLIENT", "KILL", "TYPE", which, "SKIPME", "yes")
+    sent |= send(broker, 5, first=5)
+    until(lambda: set(worker.results()) == sent, "the next tasks are taken", 40)
+    assert worker.process is not None and worker.process.poll() is None
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_worker_waits_while_the_broker_takes_nothing(broker, work, pool):
+    sent = send(broker, 400, 0.2)
+    worker = work(pool, 20)
+    until(lambda: len(worker.results()) > 40, "work is under way")
+    broker.client.config_set("min-replicas-to-write", 1)
+    try:
+        seen = worker.log.stat().st_size
+        until(lambda: b"takes nothing for now" in worker.log.read_bytes()[seen:], "it says so")
+        time.sleep(3)
+    finally:
+        broker.client.config_set("min-replicas-to-write", 0)
+    until(lambda: set(worker.results()) == sent and empty(broker), "it has done the rest")
+    assert twice(worker) == 0
+    assert worker.process is not None and worker.process.poll() is None

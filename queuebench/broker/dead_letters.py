@@ -74,3 +74,8 @@ def of_task(envelope: bytes, reason: str) -> DeadLetter:
     if dash and number.isascii() and number.isdigit() and len(number) < 16:
         return DeadLetter(reason, envelope, "task", task_id, run, int(number))
     return DeadLetter(reason, envelope, "task", task_id)
+
+
+def record_of_task(envelope: bytes, reason: str) -> bytes:
+    """Return the record that `of_task` makes."""
+    return of_task(envelope, reason).encode()

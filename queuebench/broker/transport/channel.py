@@ -10,10 +10,10 @@ from time import monotonic, sleep
 from typing import Any
 
 from kombu.transport import redis as kombu_redis
-from kombu.utils.json import loads
+from kombu.utils.imports import symbol_by_name
 from redis.exceptions import RedisError
 
-from queuebench.broker.transport.envelope import dead_letter_of, plain_record, redelivered
+from queuebench.broker.transport.envelope import dead_letter_of, opened, plain_record, redelivered
 from queuebench.broker.transport.keys import (
     ACQUIT,
     BURY,
@@ -24,7 +24,7 @@ from queuebench.broker.transport.keys import (
     QUARANTINE,
 )
 from queuebench.broker.transport.lease import Keeper, QoS
-from queuebench.broker.transport.link import Doorbell, Link
+from queuebench.broker.transport.link import PULSE_SECONDS, Doorbell, Link, NotNow, patient
 from queuebench.broker.transport.poller import Poller
 from queuebench.broker.transport.signals import stopping
 from queuebench.errors import SettingsError
@@ -35,6 +35,7 @@ TRIAL_SECONDS = 30.0
 COALESCE_SECONDS = 0.01
 TURN_SECONDS = 0.1
 FETCH_MAX = 1000
+REFUSED_SECONDS = 0.5
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Channel(kombu_redis.Channel):
     socket_timeout = 10.0  # type: ignore[assignment]
     socket_connect_timeout = 5.0  # type: ignore[assignment]
     socket_keepalive = True  # type: ignore[assignment]
+    health_check_interval = 5
 
     from_transport_options = (  # type: ignore[assignment]
         *kombu_redis.Channel.from_transport_options,
@@ -72,9 +74,13 @@ class Channel(kombu_redis.Channel):
         self._draining_since: float | None = None
         self._trial: set[int] = set()
         self._trial_since = 0.0
+        self._refused_until = 0.0
+        self._refused = False
         self.broken = False
         super().__init__(*args, **kwargs)
         self.QoS = QoS  # there is no turning acknowledgements off
+        if isinstance(self.dead_letter_record, str):
+            self.dead_letter_record = symbol_by_name(self.dead_letter_record)
         if self.max_deaths < 3:
             raise SettingsError("max_deaths: at least 3 (two deliveries as usual, then one alone)")
         self.names = {name: self.global_keyprefix + name for name in (LEASES, CONDEMNED, IN_FLIGHT)}
@@ -104,13 +110,36 @@ class Channel(kombu_redis.Channel):
 
     def due(self) -> bool:
         """Return whether `fetch` has something to do."""
+        if self.refused_for() < PULSE_SECONDS:
+            return False
         if self._inbox:
             return True
         qos = self.qos
         return bool(qos.settled) or (self._rang and self._wanted() > 0)
 
     def fetch(self) -> int:
-        """Deliver what has arrived, as far as there is credit; return how many messages that was."""
+        """Deliver what has arrived, as far as there is credit; return how many messages that was.
+
+        A server that refuses for now is asked again later.
+        """
+        if self.refused_for() < PULSE_SECONDS:
+            return 0
+        try:
+            delivered = self._fetch()
+        except NotNow as error:
+            self._refused_until, self._rang = monotonic() + REFUSED_SECONDS, True
+            if not self._refused:
+                log.warning("the broker takes nothing for now (%s); trying again until it does", error)
+            self._refused = True
+            return 0
+        return delivered
+
+    def refused_for(self) -> float:
+        """Return how long to leave a server alone that refuses for now; without one a pulse's pause."""
+        left = self._refused_until - monotonic()
+        return left if left > 0 else PULSE_SECONDS
+
+    def _fetch(self) -> int:
         if not stopping() and not self._inbox and self.due():
             self._wait_for_company()
             queues = self._queue_cycle.consume(len(self.active_queues))
@@ -176,7 +205,7 @@ class Channel(kombu_redis.Channel):
     def _open(self, queue: str, tag: int | None, payload: bytes) -> Any:
         """Return the message, held until it is settled; None if it is none, and now a dead letter."""
         try:
-            raw = loads(payload.decode())
+            raw = opened(payload)
             if tag is not None:
                 raw["properties"]["delivery_tag"] = tag
             message = self.Message(redelivered(raw) if "deaths" in raw else raw, channel=self)
@@ -208,7 +237,15 @@ class Channel(kombu_redis.Channel):
     def _link_up(self) -> Link:
         if self._link is None:
             self._link = Link(self.pool)
+            if self._doorbell is not None:
+                self._doorbell.watch(self._link)
         return self._link
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        params: dict[str, Any] = super()._connparams(asynchronous)
+        if not asynchronous:
+            params["connection_class"] = patient(params["connection_class"])
+        return params
 
     def listen(self) -> Doorbell:
         """Return the doorbell, connected."""
@@ -253,12 +290,24 @@ class Channel(kombu_redis.Channel):
             self._keeper.start()
         settled = [] if unrecorded else qos.take_settled()
         keys, arguments = self.claim_arguments(settled, want, mode, queues)
+        # A number is never used twice, also where the reply that would tell which are taken is lost.
+        first = qos.next_tag
+        qos.next_tag += want
         try:
             reply = link.run(CLAIM, keys, *arguments)
-        except (RedisError, OSError):
+        except (RedisError, OSError) as error:
             qos.settled.extend(settled)
+            if not isinstance(error, NotNow):
+                if not unrecorded:
+                    # What it took all the same goes back as it is recorded.
+                    qos.settled.extend((tag, "RPUSH", "") for tag in reversed(range(first, first + want)))
+                link.close()
+                self._link = None
             raise
         self._last_claim = monotonic()
+        if self._refused:
+            self._refused = False
+            log.warning("the broker takes commands again")
         if not want:
             # The doorbell is silent about what this connection itself put back.
             self._rang |= any(not isinstance(item, int) for item in settled)
@@ -270,15 +319,13 @@ class Channel(kombu_redis.Channel):
         if unrecorded:
             self._inbox.extend((queue, None, payload) for queue, payload in taken)
         else:
-            first = qos.next_tag
             self._inbox.extend((queue, first + i, payload) for i, (queue, payload) in enumerate(taken))
-            qos.next_tag += len(taken)
             if state == 1:
                 self._draining_since = self._draining_since or monotonic()
             else:
                 self._draining_since = None
             if state == 2:
-                self._trial, self._trial_since = set(range(first, qos.next_tag)), monotonic()
+                self._trial, self._trial_since = set(range(first, first + len(taken))), monotonic()
                 log.warning("%d messages whose worker died twice are tried by themselves", len(taken))
         self._rang |= left > 0
 

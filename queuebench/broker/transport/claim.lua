@@ -4,7 +4,7 @@
 -- KEYS   leases, in flight (this lease's), a quarantine per queue, then the lists: all queues of the most
 --        urgent priority, all queues of the next one, ...
 -- ARGV   lease, lease in ms, mode, want, first tag, queues, fair, group, acks, requeues,
---        acks x tag, requeues x (tag, LPUSH|RPUSH, payload)
+--        acks x tag, requeues x (tag, LPUSH|RPUSH, payload; '': as it is recorded)
 -- reply  state (0 as usual, 1 waiting for this consumer to be empty, 2 on trial), left waiting,
 --        then a (queue index, payload) for each message, whose tags count up from the first tag
 local leases, flight = KEYS[1], KEYS[2]
@@ -28,7 +28,8 @@ for _ = 1, requeues do
   local record = redis.call('HGET', flight, ARGV[at])
   if record then
     redis.call('HDEL', flight, ARGV[at])
-    redis.call(ARGV[at + 1], home_of(record), ARGV[at + 2])
+    local home, recorded = home_of(record)
+    redis.call(ARGV[at + 1], home, ARGV[at + 2] ~= '' and ARGV[at + 2] or recorded)
   end
   at = at + 3
 end

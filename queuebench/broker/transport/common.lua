@@ -11,11 +11,11 @@ local function home_of(record)
 end
 
 local function deaths_of(payload)
-  return tonumber(string.match(payload, '^{%s*"deaths":%s*(%d+)')) or 0
+  return tonumber(string.match(payload, '^%s*{%s*"deaths":%s*(%d+)')) or 0
 end
 
 local function with_deaths(payload, deaths)
-  local rest = string.match(payload, '^{%s*"deaths":%s*%d+,%s*(.*)$') or string.match(payload, '^{%s*(".*)$')
+  local rest = string.match(payload, '^%s*{%s*"deaths":%s*%d+,%s*(.*)$') or string.match(payload, '^%s*{%s*(".*)$')
   if not rest then
     return payload
   end

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from kombu.utils.json import loads
+
 log = logging.getLogger(__name__)
 
 
@@ -22,6 +24,19 @@ def dead_letter_of(make: Callable[[bytes, str], bytes], payload: bytes, reason: 
     except Exception:
         log.exception("dead_letter_record failed")
         return plain_record(payload, reason)
+
+
+def opened(payload: bytes) -> dict[str, Any]:
+    """Return kombu's message, with the parts that clients in other languages leave out.
+
+    Raises one of ValueError, TypeError and LookupError if it is none.
+    """
+    raw: dict[str, Any] = loads(payload.decode())
+    properties = raw["properties"]
+    raw["headers"] = raw.get("headers") or {}
+    properties["delivery_info"] = properties.get("delivery_info") or {}
+    raw["headers"].keys(), properties["delivery_info"].keys()
+    return raw
 
 
 def redelivered(raw: dict[str, Any]) -> dict[str, Any]:

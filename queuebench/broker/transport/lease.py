@@ -138,7 +138,7 @@ class Keeper(threading.Thread):
             try:
                 now = monotonic()
                 if self.link is None:
-                    self.link = Link(self.pool)
+                    self.link = Link(self.pool, max(2.0, self.lease_seconds / 4))
                     connected, renewed, ends = now, -math.inf, now + self.lease_seconds
                 if self.orphaned and (now > ends or not self.qos.held):
                     self.settle(self.link, "close")

@@ -71,7 +71,10 @@ class Poller(kombu_redis.MultiChannelPoller):
         # Broadcasts get their turn in a worker that is never idle, too.
         stops = consuming and stopping()
         ready = delivered or stops or any(channel.due() for channel in consuming)
-        events = self.poller.poll(0 if ready else timeout)
+        waits = [self.pulse(channel) for channel in consuming]
+        if timeout is not None:
+            waits.append(timeout)
+        events = self.poller.poll(0 if ready else min(waits, default=None))
         self.waiting = False
         heard = False
         for fd, event in events or []:
@@ -84,6 +87,12 @@ class Poller(kombu_redis.MultiChannelPoller):
         if stops:
             raise TimeoutError
         return bool(delivered or heard or self._fetch(consuming))
+
+    def pulse(self, channel: Channel) -> float:
+        """See to it that the channel's connections live; return how long the wait may be."""
+        self.maybe_check_subclient_health()
+        pauses = [channel._doorbell.pulse()] if channel._doorbell is not None else []
+        return min([channel.refused_for(), *pauses])
 
     def _fetch(self, channels: Iterable[Channel]) -> int:
         return sum([channel.fetch() for channel in channels])
