@@ -1,8 +1,13 @@
 """Every error that this project raises on purpose."""
 
+from queuebench.plumbing.printable import safe_text
+
 
 class QueueBenchError(Exception):
-    """The root of them; its text is one line that says what is wrong and what to do."""
+    """The root of them; its text is one line that says what is wrong and what to do, without secrets."""
+
+    def __init__(self, text: object = "") -> None:
+        super().__init__(safe_text(str(text)))
 
 
 class SettingsError(QueueBenchError):

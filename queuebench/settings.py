@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from dotenv import load_dotenv
 
 from queuebench import prices
 from queuebench.errors import SettingsError
+from queuebench.plumbing import redis_url
+from queuebench.plumbing.printable import safe_url, to_text
 
 SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSWORD")
 
@@ -79,21 +83,13 @@ class Settings:
         }
 
     def public(self) -> dict[str, object]:
-        """Return every setting for a report, without passwords in URLs."""
+        """Return every setting for a report, without what is secret in a URL."""
         return {
-            field.name.upper(): without_password(value) if isinstance(value, str) else value
+            field.name.upper(): safe_url(value) if "_url" in field.name else value
             for field in dataclasses.fields(self)
             for value in [getattr(self, field.name)]
             if not SECRET.search(field.name.upper())
         }
-
-
-def without_password(url: str) -> str:
-    """Return the URL with user name and password left out."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
@@ -104,18 +100,18 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     """
     if environ is None:
         # Into os.environ, because boto3 looks for its own names there.
-        load_dotenv(".env", override=False)
+        load_dotenv(stream=io.StringIO(_dotenv(Path(".env"))), override=False)
         environ = os.environ
     read = _Reader(environ)
     queue = read.text("QUEUE", "REDIS").upper()
     settings = Settings(
         queue=queue,
         channel_name=read.text("CHANNEL_NAME", "phone_numbers", needed=True),
-        redis_pubsub_url=read.url("REDIS_PUBSUB_URL", "redis://127.0.0.1:6379/0", REDIS_SCHEMES),
-        redis_celery_url=read.url("REDIS_CELERY_URL", "redis://127.0.0.1:6379/1", REDIS_SCHEMES),
+        redis_pubsub_url=read.redis_url("REDIS_PUBSUB_URL", "redis://127.0.0.1:6379/0"),
+        redis_celery_url=read.redis_url("REDIS_CELERY_URL", "redis://127.0.0.1:6379/1"),
         queue_name=read.queue_name("QUEUE_NAME", "phone_numbers"),
         aws_region=read.text("AWS_REGION", ""),
-        aws_endpoint_url_sqs=read.url("AWS_ENDPOINT_URL_SQS", "", HTTP_SCHEMES),
+        aws_endpoint_url_sqs=read.url("AWS_ENDPOINT_URL_SQS", ""),
         aws_create_queues=read.flag("AWS_CREATE_QUEUES", False),
         sqs_queues=read.whole("SQS_QUEUES", 1, 1, 100),
         sqs_threads=read.whole("SQS_THREADS", 8, 1, 500),
@@ -124,14 +120,14 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         celery_backlog_limit=read.whole("CELERY_BACKLOG_LIMIT", 50_000, 1, 10_000_000),
         shipments_per_task=read.whole("SHIPMENTS_PER_TASK", 1, 1, 1000),
         worker_slots=read.whole("WORKER_SLOTS", 1000, 1, 100_000),
-        push_url=read.url("PUSH_URL", "", HTTP_SCHEMES),
+        push_url=read.url("PUSH_URL", ""),
         push_seconds=read.number("PUSH_SECONDS", 1.0, 0.0, 3600.0),
         push_timeout=read.number("PUSH_TIMEOUT", 60.0, 0.1, 3600.0),
         push_tries=read.whole("PUSH_TRIES", 8, 1, 1000),
         endpoint_fail_share=read.number("ENDPOINT_FAIL_SHARE", 0.0, 0.0, 1.0),
         endpoint_slow_share=read.number("ENDPOINT_SLOW_SHARE", 0.0, 0.0, 1.0),
         endpoint_slow_seconds=read.number("ENDPOINT_SLOW_SECONDS", 30.0, 0.0, 3600.0),
-        monitor_url=read.url("MONITOR_URL", "", HTTP_SCHEMES).rstrip("/"),
+        monitor_url=read.url("MONITOR_URL", "").rstrip("/"),
         monitor_hosts=read.names("MONITOR_HOSTS"),
         messages_per_day=read.whole("MESSAGES_PER_DAY", 1_000_000, 1, 10**12),
         redis_usd_per_hour=read.number("REDIS_USD_PER_HOUR", prices.REDIS_USD_PER_HOUR, 0.0, 10_000.0),
@@ -154,8 +150,31 @@ def load_or_exit(who: str) -> Settings:
         raise SystemExit(2) from None
 
 
-REDIS_SCHEMES = ("redis", "rediss")
-HTTP_SCHEMES = ("http", "https")
+def _dotenv(path: Path) -> str:
+    """Return the text of a `.env`, '' where there is none or python-dotenv is told to leave it alone.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    if os.environ.get("PYTHON_DOTENV_DISABLED", "").casefold() in ("1", "true", "t", "yes", "y"):
+        return ""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        text = to_text(data)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise SettingsError(f"{path} is not UTF-8 (line {line}): save it in that encoding") from None
+    if "\0" in text:
+        raise SettingsError(f"{path} has a NUL character: save it as UTF-8, not as UTF-16 or binary")
+    return text
+
+
+_NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 
 
 class _Reader:
@@ -166,6 +185,8 @@ class _Reader:
 
     def text(self, name: str, default: str, needed: bool = False) -> str:
         value = self._environ.get(name, default).strip()
+        if not value.isprintable():
+            raise SettingsError(f"{name}={value!r}: it has a character that is not UTF-8 or not visible")
         if needed and not value:
             raise SettingsError(f"{name} is empty; leave it out for its default, {default!r}")
         return value
@@ -174,13 +195,10 @@ class _Reader:
         text = self.text(name, "")
         if not text:
             return default
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
+        value = float(text) if re.fullmatch(_NUMBER, text) else float("nan")
         if not lowest <= value <= highest:
             raise SettingsError(f"{name}={text!r}: a number from {lowest:g} to {highest:g} is needed")
-        return value
+        return value + 0.0  # -0 is 0
 
     def whole(self, name: str, default: int, lowest: int, highest: int) -> int:
         text = self.text(name, "")
@@ -209,20 +227,27 @@ class _Reader:
     def bursts(self, name: str, default: str) -> tuple[int, ...]:
         return bursts(self.text(name, "") or default, name)
 
-    def url(self, name: str, default: str, schemes: tuple[str, ...]) -> str:
+    def url(self, name: str, default: str) -> str:
         text = self.text(name, default)
         if not text:
-            if default:
-                raise SettingsError(f"{name} is empty; leave it out for its default, {default}")
             return ""
         try:
             parts = urlsplit(text)
-            usable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            (parts.hostname or "").encode("idna")
         except ValueError:
             usable = False
-        if not usable:
-            what = " or ".join(f"{scheme}://" for scheme in schemes)
-            raise SettingsError(f"{name}={without_password(text)!r}: a URL that begins with {what} is needed")
+        if not usable or " " in text:
+            raise SettingsError(
+                f"{name}={safe_url(text)!r}: a URL that begins with http:// or https:// is needed"
+            )
+        return text
+
+    def redis_url(self, name: str, default: str) -> str:
+        text = self.text(name, default)
+        if not text:
+            raise SettingsError(f"{name} is empty; leave it out for its default, {default}")
+        redis_url.parse(text, name)
         return text
 
     def queue_name(self, name: str, default: str) -> str:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +59,15 @@ def test_an_endpoint_that_is_not_aws_is_local(url: str, local: bool) -> None:
         ("ENDPOINT_FAIL_SHARE", "2"),
         ("AWS_CREATE_QUEUES", "perhaps"),
         ("WORKER_SLOTS", "1.5"),
+        ("WORKER_SLOTS", "-0"),
+        ("PUSH_SECONDS", "1_0"),
+        ("PUSH_SECONDS", "inf"),
+        ("CHANNEL_NAME", " "),
+        ("CHANNEL_NAME", "a\nb"),
+        ("CHANNEL_NAME", "\udcff"),
+        ("PUSH_URL", "http://a..b/"),
+        ("PUSH_URL", "http://host:99999/"),
+        ("REDIS_PUBSUB_URL", ""),
     ],
 )
 def test_a_wrong_value_names_the_setting(name: str, value: str) -> None:
@@ -74,6 +84,66 @@ def test_nothing_secret_is_public() -> None:
     public = load({"REDIS_PUBSUB_URL": "redis://user:hunter2@10.0.0.1:6379/0"}).public()
     assert "hunter2" not in str(public)
     assert public["REDIS_PUBSUB_URL"] == "redis://***@10.0.0.1:6379/0"
+    secrets = {
+        "PUSH_URL": "https://me:hunter2@example.com/push?token=hunter2&hunter2",
+        "REDIS_CELERY_URL": "redis://10.0.0.1/0?password=hunter2",
+        "AWS_ENDPOINT_URL_SQS": "http://hunter2@sqs:9324",
+        "MONITOR_URL": "http://monitor:8080/?key=hunter2",
+    }
+    assert "hunter2" not in str(load(secrets).public())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PUSH_URL", "ftp://me:hunter2@example.com/?token=hunter2"),
+        ("PUSH_URL", "https://me:hunter2@exa mple.com"),
+        ("REDIS_PUBSUB_URL", "redis://:hunter2#@host"),
+        ("REDIS_CELERY_URL", "redis://host/celery?password=hunter2"),
+        ("REDIS_CELERY_URL", "user:hunter2@host:6379"),
+    ],
+)
+def test_a_url_that_is_refused_shows_nothing_secret(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name) as caught:
+        load({name: value})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_minus_before_zero_is_nothing() -> None:
+    assert str(load({"PUBLISHER_DELAY": "-0"}).publisher_delay) == "0.0"
+
+
+ENV_LINE = "CHANNEL_NAME=números\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_dotenv_is_read_in_the_encoding_that_its_byte_order_mark_names(
+    encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_bytes(ENV_LINE.encode(encoding))
+    monkeypatch.chdir(tmp_path)
+    # Set first, so that it is put back as it was.
+    monkeypatch.setenv("CHANNEL_NAME", "x")
+    monkeypatch.setenv("PYTHON_DOTENV_DISABLED", "0")
+    del os.environ["CHANNEL_NAME"]
+    assert load().channel_name == "números"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16-le"])
+@pytest.mark.parametrize("script", ["publisher.py 1", "subscriber.py", "-m celery -A task worker"])
+def test_a_dotenv_in_another_encoding_is_one_line(tmp_path: Path, script: str, encoding: str) -> None:
+    (tmp_path / ".env").write_bytes(f"# first\n{ENV_LINE}".encode(encoding))
+    words = [str(ROOT / word) if word.endswith(".py") else word for word in script.split()]
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=tmp_path,
+        env=clean_environment() | {"PYTHONPATH": str(ROOT), "PYTHON_DOTENV_DISABLED": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and ".env" in done.stderr and "UTF-8" in done.stderr
 
 
 def run(script: str, **environment: str) -> tuple[int, str, float]:

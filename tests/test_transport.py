@@ -298,7 +298,7 @@ def certificates(url: str) -> str:
 
 def test_urls_of_redis_are_taken_as_celery_takes_them():
     assert transport.url("redis://:secret@host:1/2") == "leased://:secret@host:1/2"
-    assert transport.url("redis+socket:///run/redis.sock") == "leased+socket:///run/redis.sock"
+    assert transport.url("redis+socket:///run/redis.sock") == "leased+socket:///run/redis.sock?virtual_host=0"
     assert certificates("rediss://host/0") == "CERT_REQUIRED"
     assert certificates("rediss://host/0?ssl_cert_reqs=none") == "CERT_NONE"
 

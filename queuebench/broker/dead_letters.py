@@ -12,6 +12,7 @@ import orjson
 
 from queuebench.errors import MessageError
 from queuebench.message import Message
+from queuebench.plumbing.printable import safe_text
 
 KEY = "dead_letters"
 
@@ -30,7 +31,7 @@ class DeadLetter:
 
     def encode(self) -> bytes:
         """Return JSON; a body that is no UTF-8 text is kept in base64."""
-        data: dict[str, Any] = {"reason": self.reason, "kind": self.kind, "id": self.id}
+        data: dict[str, Any] = {"reason": safe_text(self.reason), "kind": self.kind, "id": self.id}
         data |= {"run": self.run, "number": self.number, "at": self.at or time.time()}
         try:
             data["body"] = self.body.decode()

@@ -31,6 +31,7 @@ from queuebench.measuring.records import (
     decode,
 )
 from queuebench.monitor.monitor import Monitor
+from queuebench.plumbing.printable import safe_text
 from queuebench.plumbing.serve import serve
 from queuebench.report.page import html
 
@@ -194,7 +195,7 @@ def application(monitor: Monitor, names: Sequence[str] = ()) -> App:
                 await asyncio.to_thread(monitor.tick)
             except Exception as error:
                 # Without a tick no run would ever end, so one that fails must not be the last.
-                print(f"monitor: {error!r}", file=sys.stderr, flush=True)
+                print(safe_text(f"monitor: {error!r}"), file=sys.stderr, flush=True)
             await asyncio.sleep(TICK_SECONDS)
 
     @contextlib.asynccontextmanager

@@ -41,6 +41,7 @@ from queuebench.monitor.history import History
 from queuebench.monitor.probing import Probe
 from queuebench.monitor.state import NotYetKnown, Opening, State
 from queuebench.monitor.versions import versions
+from queuebench.plumbing.printable import safe_text
 from queuebench.report import words
 from queuebench.report.page import html, page_data, write_report
 from queuebench.settings import Settings
@@ -180,7 +181,11 @@ class Monitor:
             try:
                 figures = self._figures(run_id)
             except Exception as error:
-                print(f"monitor: run {run_id!a} cannot be shown: {error!r}", file=sys.stderr, flush=True)
+                print(
+                    safe_text(f"monitor: run {run_id!a} cannot be shown: {error!r}"),
+                    file=sys.stderr,
+                    flush=True,
+                )
                 continue
             if figures is not None:
                 found.append(figures)
@@ -294,7 +299,11 @@ class Monitor:
             path = self._files.results / record.run_id / "report.html"
             write_report(path, page_data([(summary, self._files.points(record.run_id))]))
         except Exception as error:
-            print(f"monitor: no report of run {record.run_id}: {error!r}", file=sys.stderr, flush=True)
+            print(
+                safe_text(f"monitor: no report of run {record.run_id}: {error!r}"),
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def how_far(run: Run, points: Sequence[Point]) -> dict[str, Any]:

@@ -13,6 +13,9 @@ from celery.exceptions import Reject
 from queuebench import settings
 from queuebench.broker.broker import celery_settings
 from queuebench.pipeline.worker import Shipping, message_of, time_of
+from queuebench.plumbing.printable import survive_any_encoding
+
+survive_any_encoding()
 
 SETTINGS = settings.load_or_exit("worker")
 

@@ -29,7 +29,7 @@ from queuebench.message import Message
 from queuebench.pipeline.post import Course, GivenUp, Pusher, Stopped
 from queuebench.pipeline.slots import Slots
 from queuebench.plumbing import open_files
-from queuebench.plumbing.printable import escape_record
+from queuebench.plumbing.printable import escape_record, safe_url
 from queuebench.settings import Settings
 
 # Of tasks that wait for the next try of one of their shipments; each has a thread or a greenlet.
@@ -44,7 +44,8 @@ class Shipping:
 
     def __init__(self, settings: Settings) -> None:
         slots = settings.worker_slots
-        self._where = settings.push_url or f"nowhere: a POST is a sleep of {settings.push_seconds:g} s"
+        self._where = safe_url(settings.push_url)
+        self._where = self._where or f"nowhere: a POST is a sleep of {settings.push_seconds:g} s"
         try:
             self._pusher = Pusher(
                 settings.push_url, slots, settings.push_seconds, settings.push_timeout, settings.push_tries

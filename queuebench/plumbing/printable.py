@@ -1,6 +1,72 @@
-"""Text of strangers, made safe to show."""
+"""What is shown, logged, recorded or sent: no secrets of a URL, no control characters, any encoding."""
 
+from __future__ import annotations
+
+import contextlib
+import io
 import logging
+import re
+import sys
+
+HIDDEN = "***"
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://\S+")
+# As in "Max retries exceeded with url: /push?token=…".
+_PATH_WITH_QUERY = re.compile(r"(?<![\w.:/@*\-])/[^\s?'\"]*\?\S+")
+_CLOSING = "'\"`)]}>,.;:!"
+_AUTHORITY = re.compile(r"(?:.*@)?(?:\[[^\]]*\]|[^:@\[\]]+)(:[0-9]{0,5})?", re.DOTALL)
+_PATH_PARAMETER = re.compile(r"(;[^=/;]*=)[^/;]+")
+
+
+def safe_url(url: str) -> str:
+    """Return a URL, however malformed, without its user, its password and the values of its query.
+
+    What comes back stays as it is when it is given again. Of a fragment nothing is left.
+    """
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        scheme, rest = "", url
+    rest = _without_user(rest, may_have_at_in_path=scheme.lower() in ("http", "https"))
+    rest, _, fragment = rest.partition("#")
+    path, question, query = rest.partition("?")
+    shown = scheme + mark + _PATH_PARAMETER.sub(rf"\1{HIDDEN}", path)
+    if question:
+        shown += "?" + re.sub(r"[^&;]+", lambda part: _parameter(part[0]), query)
+    return shown + (f"#{HIDDEN}" if fragment else "")
+
+
+def _without_user(rest: str, may_have_at_in_path: bool) -> str:
+    """Leave out what stands before the host, also where a password has characters that should be escaped."""
+    end = next((at for at, character in enumerate(rest) if character in "/?#"), len(rest))
+    fits = _AUTHORITY.fullmatch(rest, 0, end)
+    cut = rest.rfind("@")
+    if may_have_at_in_path and fits:
+        cut = rest.rfind("@", 0, end)
+        if cut < 0 and fits[1]:
+            # "user:1/2@host": a password or a port and a path; the first would be a secret.
+            cut = rest.rfind("@", 0, rest.find("?") if "?" in rest else len(rest))
+    return rest if cut < 0 else f"{HIDDEN}@{rest[cut + 1 :]}"
+
+
+def _parameter(part: str) -> str:
+    name, equals, value = part.partition("=")
+    if not equals:
+        return HIDDEN
+    return f"{name}={HIDDEN}" if value else part
+
+
+def safe_text(text: str) -> str:
+    """Return a text, of an error say, with every URL in it fit to be seen."""
+    if "://" in text:
+        text = _URL.sub(_safe_match, text)
+    if "?" in text:
+        text = _PATH_WITH_QUERY.sub(_safe_match, text)
+    return text
+
+
+def _safe_match(match: re.Match[str]) -> str:
+    url = match[0].rstrip(_CLOSING)
+    return safe_url(url) + match[0][len(url) :]
 
 
 def printable(text: str) -> str:
@@ -14,6 +80,30 @@ def printable(text: str) -> str:
 
 
 def escape_record(record: logging.LogRecord) -> bool:
-    """Make a log record's message printable; a filter that lets everything pass."""
-    record.msg, record.args = printable(record.getMessage()), ()
+    """Make a log record fit to be seen; a filter that lets everything pass."""
+    record.msg, record.args = printable(safe_text(record.getMessage())), ()
+    if record.exc_info and not record.exc_text:
+        trace = logging.Formatter().formatException(record.exc_info)
+        record.exc_text = "\n".join(printable(safe_text(line)) for line in trace.split("\n"))
     return True
+
+
+def survive_any_encoding() -> None:
+    """Have stdout and stderr escape what their encoding lacks, so that no arrow ends a process."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(ValueError, OSError):
+                stream.reconfigure(errors="backslashreplace")
+
+
+def to_text(data: bytes) -> str:
+    """Return the text of bytes that are UTF-8, or what their byte order mark says.
+
+    Raises:
+        UnicodeDecodeError: they are not.
+    """
+    if data.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
+        return data.decode("utf-32")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16")
+    return data.decode("utf-8-sig")

@@ -12,7 +12,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from queuebench.errors import QueueError, Unreachable
-from queuebench.settings import without_password
+from queuebench.plumbing import redis_url
+from queuebench.plumbing.printable import safe_text, safe_url
 
 SOCKET_TIMEOUT_SECONDS = 10.0
 # Each lane holds one of its own; redis-py's limit of 100 would fail those above it for ever.
@@ -45,9 +46,13 @@ _Encode = Callable[[Sequence[Any]], Sequence[bytes]]
 
 
 def connect(url: str) -> Redis:
-    """Return a client whose calls are sent once; it connects when it is used."""
+    """Return a client whose calls are sent once; it connects when it is used.
+
+    Raises:
+        SettingsError: the URL cannot be used.
+    """
     return Redis.from_url(
-        url,
+        redis_url.parse(url).for_redis_py(),
         retry=Retry(NoBackoff(), 0),
         socket_timeout=SOCKET_TIMEOUT_SECONDS,
         socket_connect_timeout=5.0,
@@ -86,11 +91,11 @@ def explained(client: Redis) -> Iterator[None]:
 
 
 def address(client: Redis) -> str:
-    """Return `redis://host:port/db`, without a password."""
+    """Return `redis://host:port/db`, or a socket's path, without a password."""
     options: dict[str, Any] = client.connection_pool.connection_kwargs
-    return without_password(
-        f"redis://{options.get('host')}:{options.get('port', 6379)}/{options.get('db') or 0}"
-    )
+    if "path" in options:
+        return safe_url(f"unix://{options['path']}?db={options.get('db') or 0}")
+    return f"redis://{options.get('host')}:{options.get('port', 6379)}/{options.get('db') or 0}"
 
 
 class PushOnce:
@@ -199,4 +204,4 @@ def _is_usable(connection: Any) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return safe_text(str(error) or type(error).__name__).splitlines()[0]

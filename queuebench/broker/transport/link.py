@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from functools import cache
 from time import monotonic
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import redis
 from kombu.transport import TRANSPORT_ALIASES
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
 
-from queuebench.errors import SettingsError
+from queuebench.plumbing import redis_url
 from queuebench.plumbing.redis_client import is_not_now
 
 SCHEME = "leased"  # kombu splits a scheme at "+", so it has none
@@ -23,23 +22,12 @@ PULSE_SECONDS = 2.0  # a connection that only listens is asked so often whether 
 DEAF_SECONDS = 6.0  # and is given up when it said nothing for so long
 
 
-def url(redis_url: str) -> str:
-    """Return the broker URL that makes Celery reach `redis_url` through this transport.
+def url(broker_url: str) -> str:
+    """Return the broker URL that makes Celery reach `broker_url` through this transport.
 
-    Takes redis://, rediss:// (the certificate is verified unless the URL says otherwise) and
-    redis+socket:// as Celery does.
-
-    Raises SettingsError for any other scheme.
+    Raises SettingsError for one that redis-py and kombu would not read alike.
     """
-    parts = urlsplit(redis_url)
-    if parts.scheme == "rediss":
-        query = parts.query if "ssl_cert_reqs" in parts.query else f"{parts.query}&ssl_cert_reqs=required"
-        return urlunsplit(parts._replace(scheme=SCHEME, query=query.lstrip("&")))
-    if parts.scheme in ("redis", "redis+socket"):
-        return redis_url.replace("redis", SCHEME, 1)
-    raise SettingsError(
-        f"a Celery broker URL starts with redis://, rediss:// or redis+socket://, not {parts.scheme!r}://"
-    )
+    return redis_url.parse(broker_url).for_kombu(SCHEME)
 
 
 class NotNow(RedisConnectionError):
