@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+from gevent import GreenletExit
+
 from queuebench.pipeline.slots import Slots
 
 
@@ -20,6 +23,35 @@ def test_every_part_is_done_once_and_those_that_failed_come_back_with_the_reason
     assert sorted(part for part, _ in failed) == [0, 3, 6, 9]
     assert all(failure.args == (part,) for part, failure in failed)
     assert sorted(done) == list(range(10))
+
+
+@pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt, GreenletExit])
+def test_a_part_that_is_told_to_end_is_not_done_and_its_thread_goes_on(end: type[BaseException]) -> None:
+    def act(part: int) -> None:
+        if part == 1:
+            raise end
+
+    slots = Slots(1)
+    ((part, failure),) = slots.each(act, range(3))
+    assert part == 1 and isinstance(failure, end)
+    assert not slots.each(act, (2,))
+
+
+def test_a_place_that_is_lent_is_anothers() -> None:
+    free = threading.Event()
+    slots = Slots(1, most=2)
+
+    def wait(part: int) -> None:
+        slots.lend(1)
+        assert free.wait(10)
+        slots.lend(-1)
+
+    with ThreadPoolExecutor(1) as tasks:
+        waiting = tasks.submit(slots.each, wait, (0,))
+        assert not slots.each(lambda _: None, range(10))
+        assert not waiting.done()
+        free.set()
+        assert not waiting.result(10)
 
 
 def test_no_parts_are_done_at_once() -> None:

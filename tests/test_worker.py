@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 from celery.exceptions import Reject
+from gevent import GreenletExit
 
 from queuebench import settings
 from queuebench.message import Message
@@ -60,3 +61,18 @@ def test_what_waits_for_a_slot_when_the_worker_is_told_to_stop_goes_back_unbegun
         assert len(left) == 6 - SLOTS
         assert all(task.exception().requeue for task in left)  # type: ignore[union-attr]
     assert held.all == SLOTS
+
+
+@pytest.mark.parametrize("end", [SystemExit, GreenletExit])
+def test_a_shipment_that_is_told_to_end_goes_back_and_does_not_count_as_shipped(
+    held: Held, shipping: Shipping, monkeypatch: pytest.MonkeyPatch, end: type[BaseException]
+) -> None:
+    def push(shipment: Message, *_: object) -> None:
+        if shipment.number == 1:
+            raise end
+
+    monkeypatch.setattr(shipping._pusher, "push", push)
+    assert shipping.ship_several([message(number) for number in range(3)], None) == [message(1)]
+    with pytest.raises(Reject) as given_back:
+        shipping.ship(message(1), None)
+    assert given_back.value.requeue
