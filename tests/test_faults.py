@@ -33,6 +33,8 @@ SHORT = [
     ("the endpoint stopped (SIGSTOP) for 6 to 8 s", "REDIS"),
     ("SIGTERM of the worker", "SQS"),
     ("the local SQS delivers 10 % twice", "SQS"),
+    ("headers that drip without end in 2 %", "REDIS"),
+    ("dead letters that can't be kept for 5 to 10 s", "REDIS"),
     ("replies of Redis to the publisher cut", "REDIS"),
     ("replies of the broker's Redis to the subscriber cut", "REDIS"),
 ]

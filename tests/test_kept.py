@@ -63,7 +63,7 @@ class Place:
 
     def close(self) -> None:
         self.stack.close()
-        self.endpoint.__exit__(None, None, None)
+        self.endpoint.close()
 
 
 def until(done: Callable[[], object], seconds: float = 60.0) -> None:

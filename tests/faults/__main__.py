@@ -28,7 +28,7 @@ import orjson
 from queuebench.bench.stack import Stack
 from tests import ROOT
 from tests.faults.kinds import BOTH, KINDS, Kind, Layout, sqs_client
-from tests.faults.scene import SETTINGS, LinedStack, Scene
+from tests.faults.scene import SETTINGS, GatewayStack, LinedStack, Scene
 
 RECORDS = ROOT / "results" / "faults.jsonl"
 TABLE = ROOT / "docs" / "faults.md"
@@ -65,7 +65,8 @@ def plan(seed: int, faults: int, queues: Sequence[str], only: str = "") -> list[
 @contextmanager
 def stack_of(folder: Path, queue: str, layout: Layout) -> Iterator[Stack]:
     """Run a stack as a kind of fault needs it."""
-    made = (LinedStack if layout.lined else Stack)(
+    kind = LinedStack if layout.lined else GatewayStack if layout.gateway else Stack
+    made = kind(
         folder,
         queue,
         subscribers=layout.subscribers,
@@ -123,7 +124,9 @@ def inflict(fault: Fault, stack: Stack, messages: int = 3000) -> dict[str, Any]:
             flaws.append(f"{tally['duplicates']} duplicated, more than the {bound} that were in flight")
         if any("not finish" in reason for reason in summary["reasons"]):
             flaws.append("the run did not finish")
-        if scene.dead_letters():
+        if fault.kind.refuses:
+            scene.forget_dead_letters()
+        elif scene.dead_letters():
             flaws.append(f"dead letters: {[letter.reason for letter in scene.dead_letters()[:3]]}")
         # A run is not valid, and 1 the publisher's end, where the endpoint was late or memory full.
         if scene.publishers[-1].exit_code() not in (0, 1):

@@ -17,9 +17,13 @@ import requests
 from redis import Redis
 
 from queuebench.bench.stack import Service
-from tests.faults.scene import LANES, SLOTS, LinedStack, Scene
+from tests.faults import gateway
+from tests.faults.gateway import Gateway, Spoil
+from tests.faults.scene import LANES, SLOTS, GatewayStack, LinedStack, Scene
+from tests.scripted_endpoint import status
 
 BOTH = ("REDIS", "SQS")
+RETRY_AFTER = status(503, "Retry-After: 2\r\n")
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Layout:
     workers: int = 1
     appendfsync: str = "everysec"
     lined: bool = False
+    gateway: bool = False
     app: str = "queuebench.pipeline.app"
     visibility_seconds: int = 0  # of SQS; 0: its default
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -42,6 +47,7 @@ ONE, MANY = Layout(), Layout(subscribers=3, workers=2)
 ALWAYS, LINED = Layout(appendfsync="always"), Layout(lined=True)
 POISONED = Layout(app="tests.faults.poisoned")
 SEVERAL = Layout(settings={"SHIPMENTS_PER_TASK": "10"})
+GATEWAY = Layout(gateway=True, settings={"PUSH_TIMEOUT": "3"})
 HASTY = Layout(visibility_seconds=4)
 
 
@@ -58,6 +64,7 @@ class Kind:
         rare: it takes minutes, so it is done once for each queue.
         loses: it may lose messages, and says how many.
         dead_letters: how many it makes.
+        refuses: shipments become dead letters, as many as may be.
     """
 
     name: str
@@ -68,6 +75,7 @@ class Kind:
     rare: bool = False
     loses: bool = False
     dead_letters: int = 0
+    refuses: bool = False
 
 
 def again(service: Service, scene: Scene, lowest: float = 0.0, highest: float = 2.0) -> None:
@@ -259,6 +267,61 @@ def refuse(seconds: float, stop_a_worker: bool = False) -> Callable[[Scene], int
         return 0
 
     return act
+
+
+def spoil(how: Spoil, one_in: int, twice: bool = False) -> Callable[[Scene], int]:
+    """Spoil the answers to some POSTs; with `twice`, they count as failed and are made again."""
+
+    def act(scene: Scene) -> int:
+        spoiler = gateway_of(scene)
+        spoiler.every, spoiler.spoil = one_in, how
+        begin(scene)
+        scene.until(lambda: spoiler.spoilt >= 10, "ten answers are spoilt", 120.0)
+        scene.finish()
+        spoiler.every = 0
+        scene.say(f"{spoiler.spoilt} answers were spoilt")
+        return spoiler.spoilt if twice else 0
+
+    return act
+
+
+def answer_in_its_place(answer: bytes, seconds: float, one_in: int = 1) -> Callable[[Scene], int]:
+    """Let the gateway answer for some seconds."""
+
+    def act(scene: Scene) -> int:
+        spoiler = gateway_of(scene)
+        begin(scene)
+        spoiler.refuse, spoiler.every = answer, one_in
+        scene.sleep(seconds, seconds)
+        spoiler.every = 0
+        scene.say(f"{spoiler.spoilt} POSTs were answered {answer[9:12].decode()}")
+        assert spoiler.spoilt, "none was answered so"
+        return 0
+
+    return act
+
+
+def refuse_dead_letters(scene: Scene) -> int:
+    """Give up some shipments while the broker can't keep dead letters."""
+    spoiler = gateway_of(scene)
+    with Redis(port=scene.stack.ports["broker"]) as client:
+        client.sadd("dead_letters", "in the way")
+        spoiler.refuse, spoiler.every = status(422), 50
+        begin(scene)
+        scene.until(lambda: spoiler.spoilt >= 5, "some are refused", 120.0)
+        scene.sleep(5.0, 10.0)
+        scene.say(f"{spoiler.spoilt} shipments were given up, and none can be kept")
+        client.delete("dead_letters")
+    scene.finish()
+    spoiler.every = 0
+    assert scene.dead_letters(), "none was kept"
+    return 0
+
+
+def gateway_of(scene: Scene) -> Gateway:
+    assert isinstance(scene.stack, GatewayStack)
+    scene.stack.gateway.reset()
+    return scene.stack.gateway
 
 
 # SQS
@@ -490,6 +553,18 @@ KINDS = [
         refuse(20.0, True),
         layout=SEVERAL,
     ),
+    Kind("interim answers before 5 % of the answers", spoil(gateway.interim, 20), layout=GATEWAY),
+    Kind("an answer too many after 5 %", spoil(gateway.one_too_many, 20), layout=GATEWAY),
+    Kind("headers that drip without end in 2 %", spoil(gateway.drip_headers, 50, True), layout=GATEWAY),
+    Kind("bodies that drip without end in 5 %", spoil(gateway.drip_body, 20), layout=GATEWAY),
+    Kind("bodies without end in 2 %", spoil(gateway.endless_body, 50), layout=GATEWAY),
+    Kind("503 with Retry-After for 6 s", answer_in_its_place(RETRY_AFTER, 6.0), layout=GATEWAY),
+    Kind(
+        "503 with Retry-After to a tenth for 6 s", answer_in_its_place(RETRY_AFTER, 6.0, 10), layout=GATEWAY
+    ),
+    Kind("502 for 6 s", answer_in_its_place(status(502), 6.0), layout=GATEWAY),
+    Kind("401 for 6 s", answer_in_its_place(status(401), 6.0), layout=GATEWAY),
+    Kind("dead letters that can't be kept for 5 to 10 s", refuse_dead_letters, layout=GATEWAY, refuses=True),
     Kind("the local SQS throttles 30 % of the calls", with_sqs("throttling", 0.3, 0.0), ("SQS",)),
     Kind("the local SQS fails 20 % of the entries", with_sqs("failed_entries", 0.2, 0.0), ("SQS",)),
     Kind("the local SQS answers 500 to 5 % of the calls", with_sqs("errors", 0.05, 0.1), ("SQS",)),

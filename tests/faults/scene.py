@@ -23,6 +23,7 @@ from queuebench.measuring.ranges import Ranges
 from queuebench.queues import open_queue
 from queuebench.queues.redis_list import RedisList
 from queuebench.queues.sqs import Sqs
+from tests.faults.gateway import Gateway
 from tests.transport_fixtures import Line
 
 SLOTS = 200
@@ -63,6 +64,23 @@ class LinedStack(Stack):
         super().close()
         for line in self.lines.values():
             line.close()
+
+
+class GatewayStack(Stack):
+    """A stack whose workers reach the endpoint through a gateway."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.gateway = Gateway(self.ports["endpoint"])
+
+    def environment_of(self, name: str) -> Mapping[str, str]:
+        if name.split("-")[0] != "worker":
+            return self.environment
+        return self.environment | {"PUSH_URL": self.gateway.url}
+
+    def close(self) -> None:
+        super().close()
+        self.gateway.close()
 
 
 class Scene:
@@ -210,6 +228,10 @@ class Scene:
         """Return what is in the dead-letter place."""
         records: Any = self._redis.lrange(dead_letters.KEY, 0, -1)
         return [dead_letters.DeadLetter.decode(record) for record in records]
+
+    def forget_dead_letters(self) -> None:
+        """Make room for the next fault's."""
+        self._redis.delete(dead_letters.KEY)
 
     def outcries(self) -> list[str]:
         """Return the logs that tell of an error nobody has foreseen."""
