@@ -194,7 +194,8 @@ class Shipping:
             self._broker.check()
             self._pusher.check()
         except QueueBenchError as error:
-            raise SystemExit(f"worker: {error}") from None
+            print(f"worker: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
 
     def _ready(self, sender: Any = None, **_: Any) -> None:
         self._telemetry.slots = min(sender.controller.concurrency, self._telemetry.slots)
