@@ -21,6 +21,7 @@ from benchmarks.hand_over import plain_app
 from benchmarks.harness import FULL_CORE, Bench, Row, Sample, cpu_seconds, median, timed, times, until
 from benchmarks.publish import bodies, flood
 from queuebench.bench.stack import Stack
+from queuebench.queues import open_queue
 from queuebench.queues.sqs import Sqs
 from queuebench.settings import load
 
@@ -31,7 +32,8 @@ SETTINGS = {"CELERY_BACKLOG_LIMIT": "10000000", "MONITOR_URL": ""}
 def ours(stack: Stack, name: str, threads: int = 8) -> Sqs:
     """Return our client of a queue of that name."""
     settings = load(stack.environment | {"QUEUE_NAME": name, "SQS_THREADS": str(threads)})
-    queue = Sqs(**settings.options())
+    queue = open_queue("SQS", settings.options())
+    assert isinstance(queue, Sqs)
     queue.check()
     return queue
 

@@ -75,11 +75,16 @@ class Settings:
         return (self.queue_name, *(f"{stem}-{number}{fifo}" for number in range(2, self.sqs_queues + 1)))
 
     def options(self) -> dict[str, Any]:
-        """Return everything by name, as the queues take it."""
+        """Return what queues are made with, by name; each takes what it needs."""
         return {
-            **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)},
+            "redis_pubsub_url": self.redis_pubsub_url,
+            "channel_name": self.channel_name,
             "queue_names": self.queue_names,
+            "aws_region": self.aws_region,
+            "aws_endpoint_url_sqs": self.aws_endpoint_url_sqs,
             "local_sqs": self.local_sqs,
+            "aws_create_queues": self.aws_create_queues,
+            "sqs_threads": self.sqs_threads,
         }
 
     def public(self) -> dict[str, object]:
@@ -133,6 +138,15 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         redis_usd_per_hour=read.number("REDIS_USD_PER_HOUR", prices.REDIS_USD_PER_HOUR, 0.0, 10_000.0),
         worker_usd_per_hour=read.number("WORKER_USD_PER_HOUR", prices.WORKER_USD_PER_HOUR, 0.0, 10_000.0),
     )
+    if queue == "REDIS" and _RESERVED.match(settings.channel_name):
+        places = [
+            redis_url.parse(url).place() for url in (settings.redis_pubsub_url, settings.redis_celery_url)
+        ]
+        if places[0] == places[1]:
+            raise SettingsError(
+                f"CHANNEL_NAME={settings.channel_name!r}: Celery keeps something of its own under that name "
+                "in the same database; choose another name, or another database in REDIS_PUBSUB_URL"
+            )
     if max(map(len, settings.queue_names)) > 80:
         raise SettingsError("QUEUE_NAME is too long: SQS takes 80 characters, the queue's number included")
     return settings
@@ -174,6 +188,12 @@ def _dotenv(path: Path) -> str:
     return text
 
 
+# What Celery, kombu, our transport and the pipeline keep in Celery's database: the queue with its priorities
+# and its quarantine, what is in flight, bindings, control and events, dead letters and markers.
+_RESERVED = re.compile(
+    r"celery$|celery[^A-Za-z0-9_-]|celery-task|celeryev|unacked|_kombu\.|_leased\.|.*\.celery\.pidbox|/[0-9]+\."
+    r"|dead_letters$|open_run$|handed-over:|dead-lettered:"
+)
 _NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 
 

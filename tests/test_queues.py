@@ -293,3 +293,49 @@ def test_as_many_lanes_as_there_are_threads_push_through_one_client(redis: Redis
     assert all(lane.push([b"value"], 1) for lane in lanes)
     assert redis.llen("list") == 150
     client.close()
+
+
+def test_a_late_copy_of_an_acknowledgement_leaves_the_batch_after_it_alone(
+    redis: Redis, redis_url: str
+) -> None:
+    queue = open_queue("REDIS", {"redis_pubsub_url": redis_url, "channel_name": uuid.uuid4().hex})
+    queue.publish([b"1"], 0, 1)
+    first = queue.receive(0, 1)
+    assert first is not None
+    queue.acknowledge(first)
+    queue.publish([b"2"], 0, 2)
+    second = queue.receive(0, 1)
+    assert second is not None
+    queue.acknowledge(first)
+    assert tuple(queue.depth()) == (0, 1)
+    queue.acknowledge(second)
+    assert tuple(queue.depth()) == (0, 0)
+    queue.close()
+
+
+def test_a_receive_is_bounded_in_bytes(redis: Redis, redis_url: str) -> None:
+    queue = open_queue("REDIS", {"redis_pubsub_url": redis_url, "channel_name": uuid.uuid4().hex})
+    redis.rpush(queue.name, *[b"x" * 1_000_000] * 60)
+    received = 0
+    while (batch := queue.receive(0, 0)) is not None:
+        assert sum(map(len, batch.bodies)) <= 4 * 2**20 + 16 * 1_000_000
+        received += len(batch.bodies)
+        queue.acknowledge(batch)
+    assert received == 60
+    queue.close()
+
+
+def test_what_a_dead_consumer_held_goes_back_whole_a_part_at_a_time(redis: Redis, redis_url: str) -> None:
+    name = uuid.uuid4().hex
+    bodies = [b"%d" % number for number in range(2500)]
+    redis.rpush(f"{name}:in-flight:dead", *bodies)
+    redis.sadd(f"{name}:consumers", "dead")
+    queue = open_queue("REDIS", {"redis_pubsub_url": redis_url, "channel_name": name})
+    assert sorted(drain(queue, 2500)) == sorted(bodies)
+    queue.close()
+
+
+def test_an_option_that_no_queue_takes_is_an_error() -> None:
+    options = {"redis_pubsub_url": "redis://127.0.0.1:1", "channel_name": "x", "lease_secnds": 1.0}
+    with pytest.raises(SettingsError, match="lease_secnds"):
+        open_queue("REDIS", options)

@@ -75,6 +75,29 @@ def test_a_wrong_value_names_the_setting(name: str, value: str) -> None:
         load({name: value})
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "celery",
+        "celery:3",
+        "unacked",
+        "unacked_index",
+        "_kombu.binding.celery",
+        "_leased.leases",
+        "dead_letters",
+        "open_run",
+        "celery.pidbox",
+        "handed-over:x",
+    ],
+)
+def test_a_channel_that_is_celerys_own_is_refused_in_the_same_database(name: str) -> None:
+    same = {"REDIS_PUBSUB_URL": "redis://localhost/1", "CHANNEL_NAME": name}
+    with pytest.raises(SettingsError, match="CHANNEL_NAME"):
+        load(same)
+    assert load(same | {"REDIS_PUBSUB_URL": "redis://localhost/2"}).channel_name == name
+    assert load(same | {"CHANNEL_NAME": "celery_messages"}).channel_name == "celery_messages"
+
+
 def test_queue_names_that_get_too_long_with_their_number_are_refused() -> None:
     with pytest.raises(SettingsError, match="QUEUE_NAME"):
         load({"QUEUE_NAME": "x" * 79, "SQS_QUEUES": "2"})

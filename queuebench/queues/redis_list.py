@@ -23,31 +23,52 @@ LEASE_SECONDS = 10.0
 RENEWALS_PER_LEASE = 4
 # A blocking call has to end before the client's own time-out.
 LONGEST_WAIT_SECONDS = 5.0
+RECEIVE_BYTES = 4 * 1024 * 1024  # from which on a receive takes no more messages
+POPPED_AT_ONCE = 16
+GIVEN_BACK_AT_ONCE = 1000
 
 # LPOP comes first: a server at its maxmemory refuses writes that take memory, unless the script
-# has already made one that does not.
+# has already made one that does not. Popping grows from one at a time, so that large messages are counted
+# before many of them are taken. The batch's token tells its acknowledgement from one of a batch before it.
 _RECEIVE = """
 local held = redis.call('LRANGE', KEYS[2], 0, -1)
-if #held > 0 then return held end
-local bodies = redis.call('LPOP', KEYS[1], ARGV[1])
-if not bodies then return {} end
-for first = 1, #bodies, 1000 do
-  redis.call('RPUSH', KEYS[2], unpack(bodies, first, math.min(first + 999, #bodies)))
+if #held > 0 then return {redis.call('GET', KEYS[5]) or '', held} end
+local want, most_bytes = tonumber(ARGV[1]), tonumber(ARGV[5])
+local bodies, bytes = {}, 0
+while #bodies < want and bytes < most_bytes do
+  local some = redis.call('LPOP', KEYS[1], math.min(want - #bodies, math.max(#bodies, 1), ARGV[6]))
+  if not some then break end
+  for _, body in ipairs(some) do
+    bodies[#bodies + 1] = body
+    bytes = bytes + #body
+  end
+  redis.call('RPUSH', KEYS[2], unpack(some))
 end
+if #bodies == 0 then return {'', {}} end
 redis.call('SADD', KEYS[3], ARGV[2])
 redis.call('SET', KEYS[4], 1, 'PX', ARGV[3])
-return bodies
+redis.call('SET', KEYS[5], ARGV[4])
+return {ARGV[4], bodies}
 """
 
-# Every consumer without a lease, or the one that is named, gives back what it holds, in order.
+_ACKNOWLEDGE = """
+if (redis.call('GET', KEYS[2]) or '') ~= ARGV[1] then return 0 end
+return redis.call('UNLINK', KEYS[1], KEYS[2])
+"""
+
+# Every consumer without a lease, or the one that is named, gives back what it holds, in order; at most so
+# many messages a call, so that nobody else waits long for the server.
 _GIVE_BACK = """
-local restored = 0
+local restored, most = 0, tonumber(ARGV[3])
 for _, consumer in ipairs(redis.call('SMEMBERS', KEYS[2])) do
   local lease = ARGV[1] .. ':lease:' .. consumer
   if consumer == ARGV[2] or redis.call('EXISTS', lease) == 0 then
     local held = ARGV[1] .. ':in-flight:' .. consumer
-    while redis.call('LMOVE', held, KEYS[1], 'RIGHT', 'LEFT') do restored = restored + 1 end
-    redis.call('DEL', lease)
+    while restored < most and redis.call('LMOVE', held, KEYS[1], 'RIGHT', 'LEFT') do
+      restored = restored + 1
+    end
+    if restored >= most then return restored end
+    redis.call('DEL', lease, ARGV[1] .. ':batch:' .. consumer)
     redis.call('SREM', KEYS[2], consumer)
   end
 end
@@ -64,7 +85,11 @@ return {redis.call('LLEN', KEYS[1]), held}
 
 
 class RedisList(Queue):
-    """The list `channel_name` on the server at `redis_pubsub_url`."""
+    """The list `channel_name` on the server at `redis_pubsub_url`.
+
+    A receive takes at most `batch_size` messages, and no more once it has `RECEIVE_BYTES`: what it holds is
+    bounded by that and the last `POPPED_AT_ONCE` messages.
+    """
 
     batch_size = 1000
     sends = 2  # one builds a batch while the server works on the other's
@@ -72,7 +97,7 @@ class RedisList(Queue):
     wait_seconds = 2.0
 
     def __init__(
-        self, *, redis_pubsub_url: str, channel_name: str, lease_seconds: float = LEASE_SECONDS, **_: Any
+        self, *, redis_pubsub_url: str, channel_name: str, lease_seconds: float = LEASE_SECONDS
     ) -> None:
         self.name = channel_name
         self._client = connect(redis_pubsub_url)
@@ -80,6 +105,7 @@ class RedisList(Queue):
         self._lease_ms = int(lease_seconds * 1000)
         self._consumers = f"{channel_name}:consumers"
         self._receive = self._client.register_script(_RECEIVE)
+        self._acknowledge = self._client.register_script(_ACKNOWLEDGE)
         self._give_back = self._client.register_script(_GIVE_BACK)
         self._depth = self._client.register_script(_DEPTH)
         self._pushers = [
@@ -106,15 +132,17 @@ class RedisList(Queue):
         if consumer not in self._lanes:
             self._start_renewing(consumer)
         keys = [self.name, self._in_flight(consumer), self._consumers, f"{self.name}:lease:{consumer}"]
-        args: list[int | str] = [self.batch_size, consumer, self._lease_ms]
+        keys.append(self._token(consumer))
+        args: list[int | str] = [self.batch_size, consumer, self._lease_ms, uuid.uuid4().hex]
+        args += [RECEIVE_BYTES, POPPED_AT_ONCE]
         give_up_at = time.monotonic() + wait_seconds
         while True:
             began = time.perf_counter()
             with explained(self._client):
-                bodies = self._receive(keys=keys, args=args)
+                token, bodies = self._receive(keys=keys, args=args)
             if bodies:
                 seconds = time.perf_counter() - began
-                return Batch(bodies, [None] * len(bodies), consumer, float("inf"), seconds)
+                return Batch(bodies, [None] * len(bodies), (consumer, token), float("inf"), seconds)
             seconds = min(give_up_at - time.monotonic(), LONGEST_WAIT_SECONDS)
             if seconds <= 0:
                 return None
@@ -123,8 +151,9 @@ class RedisList(Queue):
                 self._client.blmove(self.name, self.name, max(seconds, 0.05), "LEFT", "LEFT")  # type: ignore[arg-type]
 
     def acknowledge(self, batch: Batch) -> None:
+        consumer, token = batch.receipt
         with explained(self._client):
-            self._client.unlink(self._in_flight(batch.receipt))
+            self._acknowledge(keys=[self._in_flight(consumer), self._token(consumer)], args=[token])
 
     def depth(self) -> Depth:
         with explained(self._client):
@@ -135,12 +164,20 @@ class RedisList(Queue):
         self._closed.set()
         with contextlib.suppress(QueueError), explained(self._client):
             for consumer in self._lanes:
-                self._give_back(keys=[self.name, self._consumers], args=[self.name, consumer])
+                self._restore(consumer)
         self._client.close()
 
     def stop_renewing(self) -> None:
         """Let the leases run out, as they do when the process hangs."""
         self._closed.set()
+
+    def _restore(self, consumer: str) -> None:
+        args: list[int | str] = [self.name, consumer, GIVEN_BACK_AT_ONCE]
+        while self._give_back(keys=[self.name, self._consumers], args=args) >= GIVEN_BACK_AT_ONCE:
+            pass
+
+    def _token(self, consumer: str) -> str:
+        return f"{self.name}:batch:{consumer}"
 
     def _in_flight(self, consumer: str) -> str:
         return f"{self.name}:in-flight:{consumer}"
@@ -159,6 +196,6 @@ class RedisList(Queue):
                 for consumer in list(self._lanes):
                     # Not SET: a server at its maxmemory would refuse it.
                     self._client.pexpire(f"{self.name}:lease:{consumer}", self._lease_ms)
-                self._give_back(keys=[self.name, self._consumers], args=[self.name, ""])
+                self._restore("")
             if self._closed.wait(self._lease_ms / 1000 / RENEWALS_PER_LEASE):
                 return

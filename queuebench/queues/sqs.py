@@ -61,7 +61,6 @@ class Sqs(Queue):
         local_sqs: bool,
         aws_create_queues: bool,
         sqs_threads: int,
-        **_: Any,
     ) -> None:
         self.name = ", ".join(queue_names)
         self.sends = sqs_threads
