@@ -536,3 +536,14 @@ def test_what_is_refused_for_now_is_waited_for_and_said_once(broker, leased, cap
     subscriber.messages[0].ack()
     assert subscriber.drain(2) == [1, 2]
     assert caplog.text.count("takes nothing for now") == 1
+
+
+def test_what_a_dead_consumer_held_goes_back_in_parts_and_in_whole(broker, leased):
+    publish(broker, *range(950))
+    holder = Subscriber(leased(), prefetch=1000)
+    holder.drain(950)
+    holder.channel._keeper.stopped.set()
+    broker.client.config_resetstat()
+    second = Subscriber(leased(), prefetch=1000)
+    assert sorted(second.drain(950)) == list(range(950))
+    assert broker.client.info("commandstats")["cmdstat_hscan"]["calls"] >= 5

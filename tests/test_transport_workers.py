@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from functools import partial
+from typing import Any
 
 import pytest
 
 from queuebench.broker import transport
+from tests import ROOT
 from tests.transport_app import make
 from tests.transport_fixtures import EVERYTHING, Server, Worker, broker, empty, server, until, work
 
@@ -238,3 +244,90 @@ def test_a_worker_waits_while_the_broker_takes_nothing(broker, work, pool):
     until(lambda: set(worker.results()) == sent and empty(broker), "it has done the rest")
     assert twice(worker) == 0
     assert worker.process is not None and worker.process.poll() is None
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_tasks_that_were_only_held_are_not_blamed_for_their_worker_s_death(broker, work, pool):
+    app = client(broker)
+    for i in range(40):
+        app.tasks["note"].apply_async((f"later-{i}",), countdown=900)
+    worker = work(pool, 4)
+    for _ in range(3):
+        until(
+            lambda: any(broker.client.scard(k) == 40 for k in broker.client.keys("_leased.idle.*")),
+            "it holds them and says so",
+        )
+        worker.kill()
+        worker.start()
+    until(lambda: transport.backlog(broker.client)[1] == 40, "it has got them back")
+    sent = send(broker, 20)
+    until(lambda: set(worker.results()) == sent, "ordinary tasks run meanwhile")
+    assert not broker.client.keys("*quarantine*")
+    assert not broker.client.exists("dead_letters")
+
+
+def test_what_is_no_task_is_a_dead_letter(broker, work):
+    app = client(broker)
+    app.send_task("nobody.knows", args=(1,))
+    app.tasks["note"].apply_async(("bad",))
+    envelope = json.loads(broker.client.lpop("celery"))
+    changes: dict[str, Any]
+    for changes in ({"body": "%%%"}, {"content-type": "application/x-unheard-of"}, {"headers": {}}):
+        broker.client.lpush("celery", json.dumps(envelope | changes))
+    worker = work("threads", 2)
+    sent = send(broker, 3)
+    until(lambda: set(worker.results()) == sent and empty(broker), "the others are done")
+    letters = broker.client.lrange("dead_letters", 0, -1)
+    assert len(letters) == 4
+    assert any(b"nobody.knows" in letter for letter in letters)
+
+
+@pytest.mark.parametrize(
+    ("environ", "before", "after", "named"),
+    [
+        ({"BROKER_URL": "redis://127.0.0.1:1/0"}, (), (), "BROKER_URL"),
+        ({"CELERY_BROKER_URL": "redis://127.0.0.1:1/0"}, (), (), "CELERY_BROKER_URL"),
+        ({"CELERY_BROKER_READ_URL": "redis://127.0.0.1:1/0"}, (), (), "CELERY_BROKER_READ_URL"),
+        ({}, ("--broker", "redis://127.0.0.1:1/0"), (), "--broker"),
+        ({"CELERY_RESULT_BACKEND": "redis://127.0.0.1:1/0"}, (), (), "CELERY_RESULT_BACKEND"),
+        ({}, ("--result-backend", "redis://127.0.0.1:1/0"), (), "--result-backend"),
+        ({}, (), ("-P", "prefork"), "-P prefork"),
+        ({}, (), ("-P", "processes"), "-P processes"),
+        ({}, (), ("-P", "solo"), "-P solo"),
+        ({}, (), ("--autoscale=4,1",), "--autoscale"),
+        ({}, (), ("--time-limit=1",), "--time-limit"),
+        ({}, (), ("--purge",), "--purge"),
+    ],
+    ids=str,
+)
+def test_what_would_take_a_guarantee_away_is_refused_in_one_line(broker, environ, before, after, named):
+    ended = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "task", *before, "worker", *after],
+        cwd=ROOT,
+        env=os.environ | {"REDIS_CELERY_URL": broker.url} | environ,
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert ended.returncode != 0
+    said = [line for line in ended.stderr.splitlines() if line.startswith("worker: ")]
+    assert len(said) == 1 and named in said[0], ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_celery_s_command_line_answers(broker):
+    environ = os.environ | {"REDIS_CELERY_URL": broker.url, "WORKER_SLOTS": "2"}
+    run = partial(subprocess.run, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=90)
+    celery = [sys.executable, "-m", "celery", "-A", "task"]
+    worker = subprocess.Popen([*celery, "worker", "-n", "one@h"], cwd=ROOT, env=environ)
+    try:
+        until(lambda: run([*celery, "status"]).returncode == 0, "it is there")
+        for verb in ("stats", "active_queues", "conf", "registered", "report", "reserved", "scheduled"):
+            told = run([*celery, "inspect", verb, "-t", "10"])
+            assert told.returncode == 0 and "one@h" in told.stdout, (verb, told.stdout, told.stderr)
+        for words in (("control", "enable_events"), ("list", "bindings"), ("purge", "-f")):
+            told = run([*celery, *words])
+            assert told.returncode == 0, (words, told.stderr)
+    finally:
+        worker.terminate()
+        worker.wait(30)

@@ -12,6 +12,7 @@ from celery.exceptions import Reject
 
 from queuebench import settings
 from queuebench.broker.broker import celery_settings
+from queuebench.broker.transport.celery import refuse_options
 from queuebench.pipeline.worker import Shipping, message_of, time_of
 from queuebench.plumbing.printable import survive_any_encoding
 
@@ -32,6 +33,7 @@ app.conf.update(
 )
 
 shipping.attach(app)
+refuse_options("threads", "gevent")
 
 
 @app.task(name="push_data", bind=True)

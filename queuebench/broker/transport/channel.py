@@ -11,6 +11,7 @@ from typing import Any
 
 from kombu.transport import redis as kombu_redis
 from kombu.utils.imports import symbol_by_name
+from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
 from queuebench.broker.transport.envelope import dead_letter_of, opened, plain_record, redelivered
@@ -19,6 +20,7 @@ from queuebench.broker.transport.keys import (
     BURY,
     CLAIM,
     CONDEMNED,
+    IDLE,
     IN_FLIGHT,
     LEASES,
     QUARANTINE,
@@ -75,7 +77,7 @@ class Channel(kombu_redis.Channel):
         self._trial: set[int] = set()
         self._trial_since = 0.0
         self._refused_until = 0.0
-        self._refused = False
+        self._refused = self._later = False
         self.broken = False
         super().__init__(*args, **kwargs)
         self.QoS = QoS  # there is no turning acknowledgements off
@@ -83,7 +85,7 @@ class Channel(kombu_redis.Channel):
             self.dead_letter_record = symbol_by_name(self.dead_letter_record)
         if self.max_deaths < 3:
             raise SettingsError("max_deaths: at least 3 (two deliveries as usual, then one alone)")
-        self.names = {name: self.global_keyprefix + name for name in (LEASES, CONDEMNED, IN_FLIGHT)}
+        self.names = {name: self.global_keyprefix + name for name in (LEASES, CONDEMNED, IN_FLIGHT, IDLE)}
 
     # Consumers
 
@@ -126,6 +128,9 @@ class Channel(kombu_redis.Channel):
             return 0
         try:
             delivered = self._fetch()
+            if self._later and self._keeper is not None:
+                self._keeper.mark(self.qos.waiting)
+            self._later = False
         except NotNow as error:
             self._refused_until, self._rang = monotonic() + REFUSED_SECONDS, True
             if not self._refused:
@@ -163,6 +168,7 @@ class Channel(kombu_redis.Channel):
                 continue
             message = self._open(queue, tag, payload)
             self._inbox.popleft()
+            self.begin(tag)
             if message is None:
                 continue
             delivered += 1
@@ -216,6 +222,21 @@ class Channel(kombu_redis.Channel):
             self.qos.append(message, tag)
         return message
 
+    def bury(self, message: Any, reason: str) -> None:
+        """Make a dead letter of a message in flight of which nothing can be made."""
+        self._bury(message.delivery_tag, dumps(message._raw).encode(), reason)
+
+    def hold(self, tag: Any, at_once: bool) -> None:
+        """Note that a message is held and has not begun; `at_once`: that will last."""
+        self.qos.waiting.add(tag)
+        self._later |= at_once
+
+    def begin(self, tag: Any) -> None:
+        """Note that a message begins: what its worker dies of may be it from now on."""
+        self.qos.waiting.discard(tag)
+        if tag in self.qos.marked and (keeper := self._keeper) is not None:
+            keeper.begin(tag)
+
     def _bury(self, tag: int | None, payload: bytes, reason: str) -> None:
         if tag is None:
             log.error("discarded a message that needs no acknowledgement: %s", reason)
@@ -266,7 +287,7 @@ class Channel(kombu_redis.Channel):
         acks = [item for item in settled if isinstance(item, int)]
         requeues = [item for item in settled if not isinstance(item, int)]
         prefix = self.global_keyprefix
-        keys = [self.names[LEASES], self._flight]
+        keys = [self.names[LEASES], self._flight, self.names[IDLE] + str(self.qos.lease)]
         keys += [f"{prefix}{queue}{self.sep}{QUARANTINE}" for queue in queues]
         keys += [prefix + self._q_for_pri(queue, pri) for pri in self.priority_steps for queue in queues]
         group = 1 if self.max_deaths == 3 else max(1, math.isqrt(self.qos.prefetch_count))

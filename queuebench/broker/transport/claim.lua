@@ -1,13 +1,13 @@
 -- Settles what has been acknowledged or requeued, then pops up to `want` messages and records them as in
 -- flight under this consumer's lease, all in one atomic step.
 --
--- KEYS   leases, in flight (this lease's), a quarantine per queue, then the lists: all queues of the most
+-- KEYS   leases, in flight and what of it has not begun (this lease's), a quarantine per queue, then the lists: all queues of the most
 --        urgent priority, all queues of the next one, ...
 -- ARGV   lease, lease in ms, mode, want, first tag, queues, fair, group, acks, requeues,
 --        acks x tag, requeues x (tag, LPUSH|RPUSH, payload; '': as it is recorded)
 -- reply  state (0 as usual, 1 waiting for this consumer to be empty, 2 on trial), left waiting,
 --        then a (queue index, payload) for each message, whose tags count up from the first tag
-local leases, flight = KEYS[1], KEYS[2]
+local leases, flight, idle = KEYS[1], KEYS[2], KEYS[3]
 local lease, lease_ms, mode = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local want, tag = tonumber(ARGV[4]), tonumber(ARGV[5])
 local queues, fair, group = tonumber(ARGV[6]), ARGV[7] == '1', tonumber(ARGV[8])
@@ -39,6 +39,7 @@ if mode == 'close' then
   -- a lease that ends at 0 blames nobody.
   if redis.call('EXISTS', flight) == 0 then
     redis.call('ZREM', leases, lease)
+    redis.call('DEL', idle)
   else
     redis.call('ZADD', leases, 0, lease)
   end
@@ -76,8 +77,13 @@ end
 local suspects = 0
 if mode ~= 'unrecorded' then
   for queue = 1, queues do
-    suspects = suspects + redis.call('LLEN', KEYS[2 + queue])
+    suspects = suspects + redis.call('LLEN', KEYS[3 + queue])
   end
+end
+
+-- While a trial goes on, a death is blamed on what is on trial only.
+if mode ~= 'unrecorded' and suspects == 0 then
+  redis.call('SREM', idle, 'on trial')
 end
 
 local left = want
@@ -86,9 +92,10 @@ if suspects > 0 then
     out[1] = 1
   else
     out[1] = 2
+    redis.call('SADD', idle, 'on trial')
     local level
     for queue = 1, queues do
-      local key = KEYS[2 + queue]
+      local key = KEYS[3 + queue]
       while left > 0 do
         local suspect = redis.call('LINDEX', key, -1)
         if not suspect or (level and deaths_of(suspect) ~= level) then
@@ -106,7 +113,7 @@ if suspects > 0 then
     end
   end
 else
-  for first = 3 + queues, #KEYS, queues do
+  for first = 4 + queues, #KEYS, queues do
     if fair then
       for queue = 1, queues do
         left = left - take(KEYS[first + queue - 1], queue, math.ceil(left / (queues - queue + 1)))
@@ -123,7 +130,7 @@ if #out > 2 and mode ~= 'unrecorded' then
 end
 
 -- Reading the lists last makes the server tell this connection (CLIENT TRACKING) when one of them changes.
-for i = 3, #KEYS do
+for i = 4, #KEYS do
   out[2] = out[2] + redis.call('LLEN', KEYS[i])
 end
 return out

@@ -5,9 +5,14 @@
 -- a group, then alone, and with `max_deaths` deaths it is condemned. While a trial goes on, blame falls on
 -- the messages on trial only.
 --
+-- What the consumer held and had not begun is blamed for nothing.
+--
+-- One call gives back about `at once` messages of one consumer, whatever that held: O(at once).
+--
 -- KEYS   leases, condemned
--- ARGV   lease, lease in ms, reap, max deaths, separator, prefix of in flight keys
--- reply  how many messages went back, or -1: no lease had run out
+-- ARGV   lease, lease in ms, reap, max deaths, separator, prefix of in flight keys, prefix of idle keys, at once,
+--        the dead consumer and the cursor of the call before
+-- reply  how many messages went back, whose ('': no lease had run out), the cursor
 local leases, condemned = KEYS[1], KEYS[2]
 local lease, lease_ms, reap = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local max_deaths, separator, prefix = tonumber(ARGV[4]), ARGV[5], ARGV[6]
@@ -17,27 +22,29 @@ redis.call('ZREM', leases, '')
 local now = now_ms()
 redis.call('ZADD', leases, now + lease_ms, lease)
 if not reap then
-  return -1
+  return {0, '', '0'}
 end
 
 local dead = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, 1)[1]
 if not dead then
-  return -1
+  return {0, '', '0'}
 end
-local flight = prefix .. dead
-local held = redis.call('HGETALL', flight)
+local flight, idle = prefix .. dead, ARGV[7] .. dead
+local cursor = ARGV[9] == dead and ARGV[10] or '0'
+local scanned = redis.call('HSCAN', flight, cursor, 'COUNT', ARGV[8])
+local held = scanned[2]
 local blameless = redis.call('ZSCORE', leases, dead) == '0'
-local messages, on_trial = {}, false
+local on_trial = redis.call('SISMEMBER', idle, 'on trial') == 1
+local messages = {}
 for i = 1, #held, 2 do
   local home, payload = home_of(held[i + 1])
-  local deaths = deaths_of(payload)
-  on_trial = on_trial or deaths >= 2
-  messages[#messages + 1] = {tag = tonumber(held[i]), home = home, payload = payload, deaths = deaths}
+  messages[#messages + 1] = {tag = tonumber(held[i]), home = home, payload = payload, deaths = deaths_of(payload)}
 end
 table.sort(messages, function(a, b) return a.tag > b.tag end)
 for _, message in ipairs(messages) do
   local deaths = message.deaths
-  if not blameless and (deaths >= 2 or not on_trial) then
+  local begun = redis.call('SISMEMBER', idle, message.tag) == 0
+  if not blameless and begun and (deaths >= 2 or not on_trial) then
     deaths = deaths + 1
   end
   local payload = with_deaths(message.payload, deaths)
@@ -50,7 +57,10 @@ for _, message in ipairs(messages) do
   else
     redis.call('RPUSH', message.home, payload)
   end
+  redis.call('HDEL', flight, message.tag)
 end
-redis.call('DEL', flight)
-redis.call('ZREM', leases, dead)
-return #messages
+if redis.call('EXISTS', flight) == 0 then
+  redis.call('ZREM', leases, dead)
+  redis.call('DEL', idle)
+end
+return {#messages, dead, scanned[1]}

@@ -11,6 +11,7 @@ PRIORITY_STEPS = tuple(kombu_redis.PRIORITY_STEPS)
 SEPARATOR = kombu_redis.Channel.sep
 QUARANTINE = "quarantine"
 LEASES, CONDEMNED, IN_FLIGHT = "_leased.leases", "_leased.condemned", "_leased.flight."
+IDLE = "_leased.idle."  # what of it has not begun
 
 
 def _script(name: str) -> str:

@@ -21,6 +21,7 @@ from queuebench.broker.transport.keys import (
     BURY,
     CLAIM,
     CONDEMNED,
+    IDLE,
     IN_FLIGHT,
     KEEP,
     LEASES,
@@ -30,6 +31,8 @@ from queuebench.broker.transport.link import Link
 if TYPE_CHECKING:
     from queuebench.broker.transport.channel import Channel
 
+
+REAPED_AT_ONCE = 100  # messages given back by one call: other clients have their turn in between
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,8 @@ class QoS(virtual.QoS):
         self.held: dict[Any, Any] = {}
         self.settled: deque[Any] = deque()
         self.next_tag = 1
+        self.waiting: set[Any] = set()  # held, and not begun
+        self.marked: set[Any] = set()  # known to Redis as such
         self.on_settled: Callable[[], None] = lambda: None
 
     def can_consume(self) -> bool:
@@ -66,6 +71,7 @@ class QoS(virtual.QoS):
             if isinstance(delivery_tag, int):
                 self.settled.append(delivery_tag)
             self.held.pop(delivery_tag, None)
+            self.waiting.discard(delivery_tag)
             self.on_settled()
 
     def reject(self, delivery_tag: Any, requeue: bool = False) -> None:
@@ -80,6 +86,7 @@ class QoS(virtual.QoS):
             if isinstance(delivery_tag, int):
                 self.settled.append((delivery_tag, push, dumps(redelivered(message._raw))))
             self.held.pop(delivery_tag, None)
+            self.waiting.discard(delivery_tag)
             self.on_settled()
 
     def restore_unacked(self, inbox: Sequence[tuple[int, bytes]] = ()) -> list[Any]:
@@ -120,7 +127,11 @@ class Keeper(threading.Thread):
         self.dead_letters, self.make_record = channel.dead_letters, channel.dead_letter_record
         self.stopped = threading.Event()
         self.orphaned = False
+        self.inbox = channel._inbox
+        self.waited: set[Any] = set()
+        self.marking = threading.RLock()
         self.link: Link | None = None
+        self.marker: Link | None = None
 
     def orphan(self) -> None:
         """Keep the lease for one more term: the connection is lost, but not the tasks that run."""
@@ -145,6 +156,11 @@ class Keeper(threading.Thread):
                     break
                 if self.qos.settled:
                     self.settle(self.link)
+                waiting = self.qos.waiting.copy()
+                with contextlib.suppress(RuntimeError):  # changed meanwhile
+                    waiting |= {tag for _, tag, _ in self.inbox if tag is not None}
+                self.mark(waiting & self.waited)
+                self.waited = waiting
                 if now - renewed >= self.lease_seconds / 4:
                     # After a restart of the server every consumer gets the time to renew its lease.
                     self.keep(self.link, reap=now - connected >= self.lease_seconds)
@@ -156,8 +172,38 @@ class Keeper(threading.Thread):
                 if self.link is not None:
                     self.link.close()
                     self.link = None
-        if self.link is not None:
-            self.link.close()
+        for link in (self.link, self.marker):
+            if link is not None:
+                link.close()
+
+    def mark(self, tags: set[Any]) -> None:
+        """Tell Redis what is held and has not begun, so that a death of this worker is not blamed on it."""
+        with self.marking:
+            fresh = sorted(tag for tag in tags.copy() - self.qos.marked if isinstance(tag, int))
+            self.qos.marked |= set(fresh)
+            self._tell_idle("SADD", fresh)
+            gone = [tag for tag in self.qos.marked if tag not in self.qos.held and tag not in tags]
+            self.qos.marked.difference_update(gone)
+            self._tell_idle("SREM", gone)
+
+    def begin(self, tag: Any) -> None:
+        """Tell Redis that what was held begins."""
+        with self.marking:
+            self.qos.marked.discard(tag)
+            self._tell_idle("SREM", [tag])
+
+    def _tell_idle(self, command: str, tags: Sequence[Any]) -> None:
+        """Change the list of what has not begun; where Redis is away, what begins may go unblamed once."""
+        try:
+            for first in range(0, len(tags), 500):
+                if self.marker is None:
+                    self.marker = Link(self.pool, 2.0)
+                self.marker.command(command, self.names[IDLE] + self.qos.lease, *tags[first : first + 500])
+        except (RedisError, OSError) as error:
+            log.debug("lease %s: what has not begun is not told: %s", self.qos.lease, error)
+            if self.marker is not None:
+                self.marker.close()
+                self.marker = None
 
     def settle(self, link: Link, mode: str = "") -> None:
         """Tell Redis what has been settled since the consumer last did."""
@@ -174,8 +220,16 @@ class Keeper(threading.Thread):
         keys = [self.names[LEASES], self.names[CONDEMNED]]
         arguments = [self.qos.lease, int(self.lease_seconds * 1000), int(reap)]
         arguments += [self.max_deaths, self.separator, self.names[IN_FLIGHT]]
-        while (restored := link.run(KEEP, keys, *arguments)) >= 0:
-            log.warning("gave back %d messages of a consumer that is gone", restored)
+        arguments += [self.names[IDLE], REAPED_AT_ONCE]
+        dead, cursor, total = b"", b"0", 0
+        while True:
+            restored, found, cursor = link.run(KEEP, keys, *arguments, dead, cursor)
+            if total and found != dead:
+                log.warning("gave back %d messages of a consumer that is gone", total)
+                total = 0
+            if not found:
+                break
+            dead, total = found, total + restored
         while reap and (payload := link.command("LINDEX", keys[1], 0)) is not None:
             record = dead_letter_of(self.make_record, payload, f"{self.max_deaths} workers died running it")
             link.run(BURY, [keys[1], self.dead_letters], "", payload, record)
