@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from queuebench.errors import QueueBenchError
-from queuebench.plumbing.printable import survive_any_encoding
+from queuebench.plumbing.printable import make_output_safe
 
 VERBS = {
     "bench": ("queuebench.bench.bench", "both queues, side by side, without Docker"),
@@ -25,7 +25,7 @@ EXTRAS = {"report": "", "sqs": "sqs"}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code; 2 for bad usage."""
-    survive_any_encoding()
+    make_output_safe()
     given = sys.argv[1:] if argv is None else list(argv)
     if not given or given[0] not in VERBS:
         asked = given[:1] in (["-h"], ["--help"])
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(name: str, act: Callable[[list[str]], int], argv: list[str]) -> int:
     """Run a command; what is wrong for a known reason is said in one line, with exit code 2."""
-    survive_any_encoding()
+    make_output_safe()
     try:
         return act(argv)
     except QueueBenchError as error:

@@ -108,7 +108,7 @@ def test_any_output_encoding_is_survived(command: str, encoding: str) -> None:
 
 
 def test_an_arrow_in_an_ascii_terminal_is_escaped() -> None:
-    code = "from queuebench.plumbing.printable import *; survive_any_encoding(); print('a → b')"
+    code = "from queuebench.plumbing.printable import *; make_output_safe(); print('a → b')"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,

@@ -20,6 +20,7 @@ from types import FrameType
 from queuebench import settings as settings_module
 from queuebench.bench.stack import Stack
 from queuebench.errors import QueueBenchError, SettingsError
+from queuebench.plumbing.printable import safe_url
 from queuebench.queues import QUEUES
 from queuebench.report.cli import main as report
 
@@ -80,7 +81,7 @@ def _runs(queue: str, options: argparse.Namespace, settings: Mapping[str, str]) 
         )
         with stack:
             before = set(options.results.glob("*/summary.json"))
-            print(f"{queue}: live at {stack.environment['MONITOR_URL']}", flush=True)
+            print(f"{queue}: live at {safe_url(stack.environment['MONITOR_URL'])}", flush=True)
             publisher = stack.publish(options.messages, "--wait")
             try:
                 _wait(publisher)
@@ -117,7 +118,8 @@ def _settings(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or name not in known:
-            raise SettingsError(f"{pair!r}: NAME=VALUE is needed, with a name from .env.example")
+            shown = name if settings_module.SECRET.search(name.upper()) else pair
+            raise SettingsError(f"{shown!r}: NAME=VALUE is needed, with a name from .env.example")
         settings[name] = value
     settings_module.load(settings)
     return settings

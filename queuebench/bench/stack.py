@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from queuebench import settings as settings_module
 from queuebench.errors import QueueBenchError
@@ -232,7 +233,7 @@ class Stack:
         self.services: dict[str, Service] = {}
         self._lock = threading.Lock()
 
-    def __enter__(self) -> Stack:
+    def __enter__(self) -> Self:
         try:
             self.start()
         except BaseException:

@@ -40,6 +40,7 @@ from queuebench.measuring.records import (
     decode,
     encode,
 )
+from queuebench.plumbing.printable import safe_text
 from queuebench.plumbing.proxies import direct_session
 
 REPORT_SECONDS = 1.0
@@ -287,7 +288,7 @@ class Telemetry:
         """Say once that the monitor takes no figures from this process, which goes on without it."""
         if what != self._complaint:
             self._complaint = what
-            print(f"{self.role}: MONITOR_URL takes no report: {what}", file=sys.stderr, flush=True)
+            print(safe_text(f"{self.role}: MONITOR_URL takes no report: {what}"), file=sys.stderr, flush=True)
 
     def _compare_clocks(self, asked_at: float, answered_at: float, monitors: float) -> None:
         """Keep the comparison, as NTP does; of the last ones the most exact counts."""

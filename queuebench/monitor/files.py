@@ -13,6 +13,7 @@ from queuebench.errors import QueueBenchError
 from queuebench.measuring import series
 from queuebench.measuring.records import RunRecord, decode, encode
 from queuebench.measuring.series import Point
+from queuebench.plumbing.printable import safe_text
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 MOST_SERIES = 16  # read and thinned series that are kept at hand
@@ -96,7 +97,7 @@ class Files:
 
     def set_aside(self, run_id: str, reason: str) -> None:
         """Put a run's record out of the way, with the reason beside it."""
-        folder = self.results / run_id
+        folder, reason = self.results / run_id, safe_text(reason)
         print(f"monitor: run {run_id} is set aside: {reason}", file=sys.stderr, flush=True)
         try:
             (folder / "run.json").replace(folder / "run.json.set-aside")

@@ -14,9 +14,9 @@ from queuebench import settings
 from queuebench.broker.broker import celery_settings
 from queuebench.broker.transport.celery import refuse_options
 from queuebench.pipeline.worker import Shipping, message_of, time_of
-from queuebench.plumbing.printable import survive_any_encoding
+from queuebench.plumbing.printable import make_output_safe
 
-survive_any_encoding()
+make_output_safe()
 
 SETTINGS = settings.load_or_exit("worker")
 

@@ -7,6 +7,9 @@ import io
 import logging
 import re
 import sys
+import threading
+import traceback
+from types import TracebackType
 
 HIDDEN = "***"
 
@@ -88,12 +91,30 @@ def escape_record(record: logging.LogRecord) -> bool:
     return True
 
 
-def survive_any_encoding() -> None:
-    """Have stdout and stderr escape what their encoding lacks, so that no arrow ends a process."""
+def make_output_safe() -> None:
+    """Have stdout and stderr escape what their encoding lacks, and tracebacks show no secret of a URL."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(ValueError, OSError):
                 stream.reconfigure(errors="backslashreplace")
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _show_uncaught
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _show_uncaught_in_thread
+
+
+def _show_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    for line in "".join(traceback.format_exception(kind, error, trace)).splitlines():
+        print(printable(safe_text(line)), file=sys.stderr, flush=True)
+
+
+def _show_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None and not issubclass(args.exc_type, SystemExit):
+        print(f"in the thread {args.thread.name if args.thread else '?'}:", file=sys.stderr)
+        _show_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
 
 def to_text(data: bytes) -> str:
