@@ -547,3 +547,13 @@ def test_what_a_dead_consumer_held_goes_back_in_parts_and_in_whole(broker, lease
     second = Subscriber(leased(), prefetch=1000)
     assert sorted(second.drain(950)) == list(range(950))
     assert broker.client.info("commandstats")["cmdstat_hscan"]["calls"] >= 5
+
+
+def test_a_claim_is_bounded_in_bytes(broker, leased):
+    broker.client.config_set("client-output-buffer-limit", "normal 1048576 0 0")
+    try:
+        publish(broker, *[str(i).rjust(100_000) for i in range(40)])
+        subscriber = Subscriber(leased(), prefetch=100)
+        assert [int(body) for body in subscriber.drain(40)] == list(range(40))
+    finally:
+        broker.client.config_set("client-output-buffer-limit", "normal 0 0 0")

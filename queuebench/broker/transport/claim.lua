@@ -50,28 +50,42 @@ if want == 0 then
   return out
 end
 
+-- A reply has at most 256 KiB, or one message that is larger: above the server's client-output-buffer-limit it
+-- would be cut off, and made again for ever.
+local room = 262144
+
 local function take(key, queue, count)
-  if count < 1 then
-    return 0
-  end
-  local got = redis.pcall('RPOP', key, count)
-  if not got or got.err then
-    return 0
-  end
-  for i = 1, #got, 500 do
-    local fields = {}
-    for j = i, math.min(i + 499, #got) do
-      fields[#fields + 1] = tag
-      fields[#fields + 1] = #key .. ':' .. key .. got[j]
-      out[#out + 1] = queue
-      out[#out + 1] = got[j]
-      tag = tag + 1
+  local taken = 0
+  while taken < count and room > 0 do
+    local got = redis.pcall('RPOP', key, math.min(count - taken, 50))
+    if not got or got.err then
+      break
     end
-    if mode ~= 'unrecorded' then
+    local fields, kept = {}, 0
+    for _, payload in ipairs(got) do
+      if #out > 2 and #payload > room then
+        room = 0
+        break
+      end
+      room = room - #payload
+      fields[#fields + 1] = tag
+      fields[#fields + 1] = #key .. ':' .. key .. payload
+      out[#out + 1] = queue
+      out[#out + 1] = payload
+      tag, kept = tag + 1, kept + 1
+    end
+    for i = #got, kept + 1, -1 do
+      redis.call('RPUSH', key, got[i])
+    end
+    if mode ~= 'unrecorded' and kept > 0 then
       redis.call('HSET', flight, unpack(fields))
     end
+    taken = taken + kept
+    if #got < 50 then
+      break
+    end
   end
-  return #got
+  return taken
 end
 
 local suspects = 0
