@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
 from queuebench.errors import MessageError
+from queuebench.plumbing.printable import to_text
 
+_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
+_HIGHEST_NUMBER = 2**53  # the whole numbers that every JSON library keeps exact
+_EARLIEST, _LATEST = 946_684_800.0, 4_102_444_800.0  # 2000 and 2100, in Unix seconds
 MAX_BODY_BYTES = 1024 * 1024  # what SQS takes: AWS, "Amazon SQS message quotas"
 
 
@@ -39,35 +43,61 @@ def run_id_of(run: str | None, number: int | None) -> str | None:
 def decode(body: bytes, received_id: str | None = None) -> Message:
     """Parse one message; its id is `r`-`i`, else its `id`, else `received_id`, else a new one.
 
+    Takes a notification of SNS too, and reads the message in it: without an id of its own its id is SNS's
+    MessageId, which stays the same when SNS delivers it twice. A `t` in milliseconds, micro- or
+    nanoseconds is told by its size; one that is no time from 2000 to 2100 is left as it is, and telemetry
+    leaves it out of the latencies.
+
     Raises:
         MessageError: the body is not a message; the text is the reason.
     """
     if len(body) > MAX_BODY_BYTES:
         raise MessageError(f"longer than {MAX_BODY_BYTES} bytes")
-    try:
-        keys = orjson.loads(body)
-    except (orjson.JSONDecodeError, RecursionError) as error:
-        raise MessageError(f"not JSON: {error}") from None
-    if type(keys) is not dict:
-        raise MessageError(f"not a JSON object but {_kind(keys)}")
+    keys = _object(body)
+    if keys.get("Type") == "Notification" and type(keys.get("Message")) is str and "p" not in keys:
+        sns_id = keys.get("MessageId")
+        if type(sns_id) is str and sns_id:
+            received_id = sns_id
+        try:
+            keys = _object(keys["Message"].encode("utf-8", "surrogatepass"))
+        except MessageError as error:
+            raise MessageError(f"in a notification of SNS: {error}") from None
     get = keys.get
     phone, text, run, number, at = get("p"), get("m"), get("r"), get("i"), get("t")
     if type(phone) is not str or not phone or type(text) is not str or not text:
         raise MessageError(_wrong(keys, "p") or _wrong(keys, "m"))
     if run is not None and (type(run) is not str or not run):
         raise MessageError(f"r must be a non-empty string, not {_kind(run)}")
-    if number is not None and (type(number) is not int or number < 0):
-        raise MessageError(f"i must be a whole number from 0, not {_kind(number)}")
+    if number is not None and (type(number) is not int or not 0 <= number <= _HIGHEST_NUMBER):
+        raise MessageError(f"i must be a whole number from 0 to 2^53, not {_kind(number)}")
     if at is not None:
-        if type(at) not in (float, int) or at < 0:
+        if type(at) not in (float, int):
             raise MessageError(f"t must be Unix seconds, not {_kind(at)}")
-        at = float(at)
+        at = _in_seconds(float(at))
     if run is not None and number is not None:
         return Message(f"{run}-{number}", phone, text, run, number, at)
     own = get("id")
     if own is not None and (type(own) is not str or not own):
         raise MessageError(f"id must be a non-empty string, not {_kind(own)}")
     return Message(own or received_id or uuid.uuid4().hex, phone, text, run, number, at)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        keys = orjson.loads(to_text(body) if body.startswith(_MARKS) else body)
+    except (orjson.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MessageError(f"not JSON: {error}") from None
+    if type(keys) is not dict:
+        raise MessageError(f"not a JSON object but {_kind(keys)}")
+    return keys
+
+
+def _in_seconds(at: float) -> float:
+    """Return Unix seconds of a time in seconds, milli-, micro- or nanoseconds, or what is none of these."""
+    for units in (1.0, 1e3, 1e6, 1e9):
+        if _EARLIEST <= at / units < _LATEST:
+            return at / units
+    return at
 
 
 def _wrong(keys: dict[str, object], key: str) -> str:

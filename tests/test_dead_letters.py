@@ -159,3 +159,27 @@ def test_a_broker_that_is_away_is_one_line(environment: dict[str, Any]) -> None:
         done = command(away, *words)
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1 and "does not answer" in done.stderr
+
+
+def test_tasks_of_any_client_and_failed_ones_are_sent_again(environment: dict[str, str]) -> None:
+    protocol_1 = {"task": "push_data", "id": "a", "args": ["1", "x"], "kwargs": {}, "body": "e30="}
+    envelopes = [
+        {"body": "not base64", "headers": {"id": "b"}, "properties": {}},
+        {"body": "e30="},
+        protocol_1,
+    ]
+    call = DeadLetter(
+        "TypeError: x", b'{"task": "push_data", "args": ["1"], "kwargs": {}}', "task", "call-id"
+    )
+    broker = bury(
+        environment,
+        call,
+        *(DeadLetter("why", json.dumps(envelope).encode(), "task") for envelope in envelopes),
+    )
+    sent = command(environment, "resend")
+    assert sent.returncode == 0, sent.stderr
+    records: Any = broker.client.lrange("celery", 0, -1)
+    back = [json.loads(record) for record in reversed(records)]
+    assert back[0]["headers"]["task"] == "push_data" and back[0]["headers"]["id"] == "call-id"
+    assert back[1:] == envelopes
+    assert broker.count_dead_letters() == 0

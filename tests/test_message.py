@@ -126,3 +126,49 @@ def test_a_tasks_dead_letter_knows_the_run_from_the_tasks_id() -> None:
     letter = of_task(orjson.dumps({"headers": {"id": "20261123-1-redis-ab-17"}}), "killed its worker")
     assert (letter.run, letter.number, letter.kind) == ("20261123-1-redis-ab", 17, "task")
     assert of_task(b"nonsense", "x").id == ""
+
+
+SNS = {
+    "Type": "Notification",
+    "MessageId": "sns-id",
+    "TopicArn": "arn:aws:sns:us-east-1:1:topic",
+    "Timestamp": "2026-11-25T00:00:00.000Z",
+    "MessageAttributes": {"p": {"Type": "String", "Value": "not the phone"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("inner", "expected"),
+    [({}, "sns-id"), ({"id": "own"}, "own"), ({"r": "run", "i": 5}, "run-5")],
+)
+def test_a_notification_of_sns_is_unwrapped(inner: dict[str, Any], expected: str) -> None:
+    body = {**SNS, "Message": json.dumps({"p": "1", "m": "olá", **inner})}
+    message = decode(json.dumps(body).encode(), "sqs-id")
+    assert (message.id, message.phone, message.text) == (expected, "1", "olá")
+
+
+@pytest.mark.parametrize("text", ["hello", "", "[]", "{}", "\ud800"])
+def test_a_notification_of_sns_with_no_message_says_why(text: str) -> None:
+    with pytest.raises(MessageError):
+        decode(json.dumps({**SNS, "Message": text}).encode())
+
+
+@pytest.mark.parametrize("units", [1, 10**3, 10**6, 10**9])
+def test_t_is_understood_in_seconds_and_in_parts_of_them(units: int) -> None:
+    body = {"p": "1", "m": "x", "t": 1_790_000_000 * units}
+    assert decode(json.dumps(body).encode()).intended_at == 1_790_000_000.0
+
+
+@pytest.mark.parametrize("at", [0, -1, 1.5, 1e308, 1e30, 1e11])
+def test_a_t_that_is_no_time_stops_no_message(at: float) -> None:
+    assert decode(json.dumps({"p": "1", "m": "x", "t": at}).encode()).intended_at == at
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_body_with_a_byte_order_mark_is_read(encoding: str) -> None:
+    assert decode('{"p":"1","m":"olá"}'.encode(encoding), "i") == Message("i", "1", "olá")
+
+
+def test_a_number_that_not_every_json_library_keeps_is_refused() -> None:
+    with pytest.raises(MessageError, match="2\\^53"):
+        decode(b'{"p":"1","m":"x","r":"r","i":9223372036854775807}')

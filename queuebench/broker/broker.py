@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
 from kombu.connection import Connection
+from kombu.utils import json as kombu_json
 
 from queuebench.broker import dead_letters, transport
 from queuebench.broker.dead_letters import DeadLetter
@@ -98,22 +99,44 @@ class Broker:
         with explained(self.client):
             self.client.lrem(dead_letters.KEY, 1, record)  # type: ignore[arg-type]
 
-    def put_task(self, envelope: bytes) -> None:
-        """Put a task's envelope into its Celery queue, as if it had never been delivered.
+    def put_task(self, envelope: bytes, task_id: str = "") -> None:
+        """Put a task into its Celery queue, as if it had never been delivered.
+
+        Takes the envelope of any client, and the call `{"task", "args", "kwargs"}` of a task that failed.
 
         Raises:
-            MessageError: it is no envelope.
+            MessageError: it is neither.
             QueueError: the broker does not answer.
         """
         try:
-            message = orjson.loads(envelope)
-            queue = message["properties"]["delivery_info"]["routing_key"]
-            message["headers"]["id"], message["body"]
-        except (orjson.JSONDecodeError, LookupError, TypeError) as error:
+            # Not orjson: it refuses the lone surrogates that other clients' JSON may have.
+            message = json.loads(envelope)
+        except (ValueError, RecursionError) as error:
             raise MessageError(f"no Celery task: {type(error).__name__}") from None
-        message.pop("deaths", None)
+        is_call = isinstance(message, dict) and isinstance(message.get("task"), str) and "args" in message
+        if not is_call and (not isinstance(message, dict) or "body" not in message):
+            raise MessageError("no Celery task: it has neither a body nor a call")
         with explained(self.client), Connection(transport.url(self._url)) as connection:
-            connection.default_channel._put(queue, message)
+            if is_call and "body" not in message:
+                # Here, because who only counts tasks need not wait for Celery to be imported.
+                from celery import Celery
+
+                call = kombu_json.loads(envelope)
+                with Celery(broker=transport.url(self._url), set_as_current=False) as app:
+                    app.send_task(
+                        call["task"],
+                        call["args"],
+                        call.get("kwargs"),
+                        task_id=task_id or None,
+                        connection=connection,
+                        ignore_result=True,
+                    )
+                return
+            message.pop("deaths", None)
+            properties = message.get("properties")
+            delivery = properties.get("delivery_info") if isinstance(properties, dict) else None
+            queue = delivery.get("routing_key") if isinstance(delivery, dict) else None
+            connection.default_channel._put(queue or CELERY_QUEUE, message)
 
     def note_run(self, run_id: str) -> None:
         """Keep which run was opened last, beside the tasks that it has here.

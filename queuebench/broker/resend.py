@@ -114,7 +114,7 @@ def _send(broker: Broker, queue: Queue, record: bytes, number: int) -> None:
     for left in reversed(range(SEND_TRIES)):
         try:
             if letter.kind == "task":
-                broker.put_task(letter.body)
+                broker.put_task(letter.body, letter.id)
                 return
             if not queue.publish([letter.body], 0, number):
                 return

@@ -131,6 +131,9 @@ class Flood:
         numbers = list(range(first, last + 1))
         pause = 0.05
         batch += 1
+        # However long its sending takes: that is what `publish` says.
+        lateness = max(0.0, time.time() - intended_at)
+        self._telemetry.record(self._run, Stage.PUBLISH_LATENESS, latencies=((lateness, last - first + 1),))
         while True:
             began_at, began = time.time(), time.perf_counter()
             try:
