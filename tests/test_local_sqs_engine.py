@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -120,17 +121,28 @@ class Calls(RuleBasedStateMachine):
     def receive(self, limit: int, timeout: int) -> None:
         in_flight = sum(map(self.is_in_flight, self.alive.values()))
         visible = sum(map(self.is_visible, self.alive.values()))
-        locked = {sent.group for sent in self.alive.values() if self.is_in_flight(sent)}
+        # what is behind a group's earliest message in flight is locked
+        locked_from = {
+            group: min(
+                (s.order for s in self.alive.values() if s.group == group and self.is_in_flight(s)),
+                default=self.count + 1,
+            )
+            for group in "abc"
+        }
         messages = self.engine.receive(self.queue, limit, timeout, self.now)
         assert len(messages) <= min(limit, visible, LIMITS.in_flight - in_flight)
         if not self.queue.is_fifo:
             assert len(messages) == min(limit, visible, LIMITS.in_flight - in_flight)
         else:
-            assert not locked & {message.group for message in messages}
-            for group in {message.group for message in messages}:
+            free = 0
+            for group, locked in locked_from.items():
                 got = [int(message.body) for message in messages if message.group == group]
                 waiting = sorted(sent.order for sent in self.alive.values() if sent.group == group)
                 assert got == waiting[: len(got)]
+                assert all(order < locked for order in got)
+                free += sum(order < locked for order in waiting)
+            if len(self.alive) <= LIMITS.fifo_search:
+                assert len(messages) == min(limit, free, LIMITS.in_flight - in_flight)
         for message in messages:
             sent = self.alive[message.id]
             assert self.is_visible(sent), "delivered twice within its visibility timeout"
@@ -171,11 +183,12 @@ class Calls(RuleBasedStateMachine):
     def change_visibility(self, data: st.DataObject, timeout: int) -> None:
         sent = data.draw(st.sampled_from([sent for sent in self.alive.values() if sent.handle]))
         if self.queue.is_fifo and not self.is_in_flight(sent):
-            with pytest.raises(SqsError, match="expired"):
+            with pytest.raises(SqsError, match="not available for visibility timeout change"):
                 self.engine.change_visibility(self.queue, sent.handle, timeout, self.now)
             return
         self.engine.change_visibility(self.queue, sent.handle, timeout, self.now)
-        sent.hidden_until = self.now + timeout
+        if self.is_in_flight(sent):
+            sent.hidden_until = self.now + timeout
         self.keep()
 
     @rule(seconds=st.sampled_from([0.001, 1, 5, 20, 30, 60]))
@@ -386,6 +399,164 @@ def test_a_changed_delay_holds_for_what_waits_in_a_fifo_queue_only() -> None:
         send(engine, queue, "x")
         engine.set_attributes(queue, {"DelaySeconds": "0"}, START + 1)
         assert bodies(engine, queue, START + 2) == expected
+
+
+def test_what_is_ahead_of_the_earliest_message_in_flight_is_given_out() -> None:
+    engine = engine_with(LIMITS)
+    queue = create(engine, "q.fifo")
+    for body in "123":
+        send(engine, queue, body, group="a")
+    messages = engine.receive(queue, 10, 30, START)
+    for give_back, then in ((2, []), (0, ["1"]), (0, ["1"])):
+        engine.change_visibility(queue, queue.receipt_handle(messages[give_back]), 0, START)
+        assert bodies(engine, queue) == then
+    engine.change_visibility(queue, queue.receipt_handle(messages[0]), 0, START)
+    engine.change_visibility(queue, queue.receipt_handle(messages[1]), 0, START)
+    assert bodies(engine, queue) == ["1", "2", "3"]
+
+
+def test_groups_take_turns() -> None:
+    engine = engine_with(LIMITS)
+    queue = create(engine, "q.fifo")
+    for group in "abc":
+        for n in "12":
+            send(engine, queue, group + n, group=group)
+    seen = []
+    for _ in range(6):
+        (message,) = engine.receive(queue, 1, 30, START)
+        seen.append(message.body)
+        engine.change_visibility(queue, queue.receipt_handle(message), 0, START)
+    assert seen == ["a1", "b1", "c1"] * 2
+
+
+def test_what_is_given_back_is_not_the_next_one_for_ever() -> None:
+    engine = engine_with(LIMITS)
+    queue = create(engine, "q")
+    for body in "123":
+        send(engine, queue, body)
+    seen = []
+    for _ in range(3):
+        (message,) = engine.receive(queue, 1, 30, START)
+        seen.append(message.body)
+        engine.change_visibility(queue, queue.receipt_handle(message), 0, START)
+    assert seen == ["1", "2", "3"]
+
+
+def test_what_is_given_back_comes_again_soon_however_many_wait() -> None:
+    engine = engine_with(LIMITS)
+    queue = create(engine, "q")
+    for n in range(1000):
+        send(engine, queue, str(n))
+    (message,) = engine.receive(queue, 1, 30, START)
+    engine.change_visibility(queue, queue.receipt_handle(message), 0, START)
+    seen: list[str] = []
+    for _ in range(2):
+        messages = engine.receive(queue, 10, 30, START)
+        seen += [m.body for m in messages]
+        for m in messages:
+            engine.delete(queue, queue.receipt_handle(m), START)
+    assert "0" in seen
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_after_a_purge_deduplication_ids_are_free_again(restart: bool) -> None:
+    engine = engine_with(LIMITS)
+    queue = create(engine, "q.fifo")
+    first = send(engine, queue, "1", group="a", dedup="d")
+    engine.purge(queue, START)
+    if restart:
+        engine = rebuilt(engine.events, LIMITS, START)
+        queue = engine.queue("q.fifo")
+    again = send(engine, queue, "2", group="a", dedup="d")
+    assert again.id != first.id
+    assert bodies(engine, queue) == ["2"]
+
+
+def test_an_older_handle_of_a_standard_queue_changes_visibility_and_a_visible_message_stays_so() -> None:
+    engine = engine_with(LIMITS)
+    queue = create(engine, "q")
+    send(engine, queue, "1")
+    (message,) = engine.receive(queue, 1, 5, START)
+    older = queue.receipt_handle(message)
+    engine.change_visibility(queue, older, 60, START + 5)
+    assert bodies(engine, queue, START + 5, timeout=5) == ["1"]
+    engine.change_visibility(queue, older, 60, START + 6)
+    assert not bodies(engine, queue, START + 20)
+    assert bodies(engine, queue, START + 66) == ["1"]
+
+
+def quiet_dwell(*, noisy: int, fair: bool) -> list[float]:
+    """Simulate 10 quiet tenants beside a noisy one; return how long each quiet message waited."""
+    engine = engine_with(NO_LIMITS)
+    queue = create(engine, "q")
+    for n in range(noisy):
+        send(engine, queue, f"noisy {n}", group="noisy" if fair else None)
+    busy: list[tuple[float, str]] = []
+    processing = random.Random(1)
+    dwell, sent_at = [], {}
+    for tick in range(6000):
+        now = START + tick / 100
+        if tick % 20 == 7:
+            tenant = f"quiet {tick // 20 % 10}"
+            sent_at[str(tick)] = now
+            send(engine, queue, str(tick), now, group=tenant if fair else None)
+        while busy and busy[0][0] <= now:
+            engine.delete(queue, heappop(busy)[1], now)
+        # a consumer with 100 slots, each of which a message holds for about a second
+        if tick % 5 == 0:
+            for message in engine.receive(queue, min(10, 100 - len(busy)), 30, now):
+                heappush(busy, (now + processing.uniform(0.5, 1.5), queue.receipt_handle(message)))
+                if message.body in sent_at:
+                    dwell.append(now - sent_at[message.body])
+    return dwell
+
+
+def test_quiet_tenants_of_a_fair_queue_wait_at_most_twice_as_long_as_without_a_noisy_one() -> None:
+    unloaded = quiet_dwell(noisy=0, fair=True)
+    fair = quiet_dwell(noisy=20_000, fair=True)
+    assert len(fair) == len(unloaded) == 300
+    assert sum(fair) / len(fair) <= 2 * sum(unloaded) / len(unloaded)
+    assert len(quiet_dwell(noisy=20_000, fair=False)) < 10, "without tenants they wait behind the backlog"
+
+
+def test_a_noisy_tenant_gets_what_nobody_else_needs_and_is_quiet_once_its_backlog_is_gone() -> None:
+    engine = engine_with(NO_LIMITS)
+    queue = create(engine, "q")
+    for n in range(100):
+        send(engine, queue, str(n), group="a")
+    handles = [queue.receipt_handle(m) for _ in range(10) for m in engine.receive(queue, 10, 3600, START)]
+    assert len(handles) == 100
+    for handle in handles:
+        engine.delete(queue, handle, START)
+    send(engine, queue, "a", group="a")
+    send(engine, queue, "b", group="b")
+    assert bodies(engine, queue, limit=1) == ["a"]
+
+
+def test_of_noisy_tenants_the_one_with_the_fewest_in_flight_comes_first() -> None:
+    engine = engine_with(NO_LIMITS)
+    queue = create(engine, "q")
+    for tenant, count in (("a", 120), ("b", 60)):
+        for n in range(count):
+            send(engine, queue, f"{tenant}{n}", group=tenant)
+    received = [m for _ in range(6) for m in engine.receive(queue, 10, 3600, START)]
+    for message in received:
+        if message.group == "b" and int(message.body[1:]) < 15:
+            engine.delete(queue, queue.receipt_handle(message), START)
+    assert {body[0] for body in bodies(engine, queue, timeout=3600)} == {"b"}
+
+
+def test_a_tenant_that_sends_nothing_for_five_minutes_is_no_longer_noisy() -> None:
+    engine = engine_with(NO_LIMITS)
+    queue = create(engine, "q")
+    for n in range(100):
+        send(engine, queue, f"a{n}", group="a")
+    for _ in range(5):
+        engine.receive(queue, 10, 3600, START)
+    send(engine, queue, "b0", START + 1, group="b")
+    assert bodies(engine, queue, START + 1, limit=1) == ["b0"]
+    send(engine, queue, "c0", START + 301, group="c")
+    assert bodies(engine, queue, START + 301, limit=1)[0].startswith("a")
 
 
 def test_a_deleted_queue_can_be_made_again_after_60_seconds() -> None:

@@ -303,7 +303,8 @@ class Engine:
                 would exceed 12 hours.
         """
         message = queue.change_visibility(handle, timeout_seconds, now)
-        self._record("hide", queue.name, [[message.n, message.due]])
+        if message is not None:
+            self._record("hide", queue.name, [[message.n, message.due]])
 
     # Message move tasks
 
@@ -469,7 +470,9 @@ class Engine:
             self._replayed.pop(name, None)
             self._deleted_at[name] = event[2]
         elif kind == "purge":
-            self.queues[name].purged_at = event[2]
+            queue = self.queues[name]
+            queue.purged_at = event[2]
+            queue.clear()
             self._replayed[name].clear()
         elif kind == "dup":
             key = tuple(event[2]) if isinstance(event[2], list) else event[2]

@@ -17,15 +17,36 @@ DedupKey = str | tuple[str, str]
 
 
 class _Group:
-    """A message group: its visible messages as a linked list, and how many are in flight."""
+    """A message group: its visible messages as a linked list, and those in flight.
 
-    __slots__ = ("head", "in_flight", "listed", "tail")
+    At most one receive's worth of a group, ten messages, is in flight or was received before, so that
+    what comes back is put in its place in a few steps.
+    """
+
+    __slots__ = ("flight", "head", "is_listed", "tail")
 
     def __init__(self) -> None:
         self.head: Message | None = None
         self.tail: Message | None = None
-        self.in_flight = 0
-        self.listed = False
+        # a heap of (n, message); some may be in flight no more
+        self.flight: list[tuple[int, Message]] = []
+        self.is_listed = False
+
+    def earliest_in_flight(self) -> Message | None:
+        """Return the message in flight that was sent first, or None."""
+        flight = self.flight
+        while flight and flight[0][1].state != IN_FLIGHT:
+            heappop(flight)
+        return flight[0][1] if flight else None
+
+    def next_free(self) -> Message | None:
+        """Return the first visible message, if no message in flight is ahead of it."""
+        self.trim()
+        head = self.head
+        if head is None:
+            return None
+        ahead = self.earliest_in_flight()
+        return head if ahead is None or head.n < ahead.n else None
 
     def append(self, message: Message) -> None:
         message.next = None
@@ -65,7 +86,9 @@ class _Group:
 
 
 class FifoQueue(Queue):
-    """Order within a group; a group with a message in flight is locked; no duplicates for 5 minutes.
+    """Order within a group; a message in flight locks what is behind it; no duplicates for 5 minutes.
+
+    Groups take turns: one that was served goes last.
 
     A message passes three stages, each first in, first out: delayed; backlog, when more messages are
     ahead of it than SQS searches for free groups; its group.
@@ -78,8 +101,8 @@ class FifoQueue(Queue):
         self._backlog: deque[Message] = deque()
         self._groups: dict[str, _Group] = {}
         self._grouped = 0
-        # (n of the head, group) of groups that may be free, oldest first
-        self._free: list[tuple[int, str]] = []
+        # groups that may have a free message, in the order of their turns
+        self._free: deque[str] = deque()
         self._recent: dict[DedupKey, tuple[float, str, int]] = {}
         self._attempts: dict[str, tuple[float, list[tuple[Message, int, float]]]] = {}
         super().__init__(*args, **kwargs)
@@ -172,16 +195,14 @@ class FifoQueue(Queue):
                 self._join(message)
 
     def _offer(self, group_id: str, group: _Group) -> None:
-        """List the group as free if it is."""
-        group.trim()
-        if group.in_flight:
+        """Give the group its turn if it has a free message; let go of it if it has none at all."""
+        if group.is_listed:
             return
-        if group.head is None:
-            if not group.listed:
-                self._groups.pop(group_id, None)
-        elif not group.listed:
-            group.listed = True
-            heappush(self._free, (group.head.n, group_id))
+        if group.next_free() is not None:
+            group.is_listed = True
+            self._free.append(group_id)
+        elif group.head is None and group.earliest_in_flight() is None:
+            self._groups.pop(group_id, None)
 
     def advance(self, now: float) -> None:
         super().advance(now)
@@ -204,13 +225,12 @@ class FifoQueue(Queue):
     def _first_free(self) -> tuple[str, _Group] | None:
         free = self._free
         while free:
-            group_id = free[0][1]
+            group_id = free[0]
             group = self._groups[group_id]
-            group.trim()
-            if group.head is not None and not group.in_flight:
+            if group.next_free() is not None:
                 return group_id, group
-            heappop(free)
-            group.listed = False
+            free.popleft()
+            group.is_listed = False
             self._offer(group_id, group)
         return None
 
@@ -221,32 +241,38 @@ class FifoQueue(Queue):
         taken: list[Message] = []
         while len(taken) < limit and (first := self._first_free()) is not None:
             group_id, group = first
-            heappop(self._free)
-            group.listed = False
-            while len(taken) < limit and group.head is not None:
-                message = group.pop()
+            self._free.popleft()
+            group.is_listed = False
+            # what is taken here does not lock what is behind it for this receive
+            ahead = group.earliest_in_flight()
+            mine: list[Message] = []
+            while len(taken) + len(mine) < limit and (message := group.head) is not None:
+                if ahead is not None and message.n > ahead.n:
+                    break
+                group.pop()
                 if message.state == GONE:
                     continue
                 if bury is not None and self._is_worn_out(message):
                     bury(message)
                     self._remove(message)
                     continue
-                group.in_flight += 1
-                taken.append(message)
+                mine.append(message)
+            for message in mine:
+                message.state = IN_FLIGHT
+                heappush(group.flight, (message.n, message))
+            taken += mine
             self._offer(group_id, group)
         return taken
 
     def _release(self, taken: list[Message]) -> None:
         for message in taken:
+            message.state = WAITING
             group_id = message.group or ""
-            group = self._groups[group_id]
-            group.in_flight -= 1
-            self._offer(group_id, group)
+            self._offer(group_id, self._groups[group_id])
 
     def _return(self, message: Message) -> None:
         group_id = message.group or ""
         group = self._groups[group_id]
-        group.in_flight -= 1
         group.insert(message)
         self._offer(group_id, group)
 
@@ -254,17 +280,23 @@ class FifoQueue(Queue):
         if not message.placed:
             return
         self._grouped -= 1
-        if message.state == IN_FLIGHT:
+        was_in_flight, message.state = message.state == IN_FLIGHT, GONE
+        if was_in_flight:
             group_id = message.group or ""
-            group = self._groups[group_id]
-            group.in_flight -= 1
-            self._offer(group_id, group)
+            self._offer(group_id, self._groups[group_id])
+        else:
+            # without a receiver, what expires is let go of here
+            self._first_free()
         self._admit()
 
     def _restore_in_flight(self, message: Message) -> None:
         message.placed = True
         self._grouped += 1
-        self._groups.setdefault(message.group or "", _Group()).in_flight += 1
+        group = self._groups.setdefault(message.group or "", _Group())
+        heappush(group.flight, (message.n, message))
+
+    def _may_change(self, message: Message, count: int) -> bool:
+        return message.state == IN_FLIGHT and message.receive_count == count
 
     def _check_handle_is_alive(self, message: Message, count: int, handle: str) -> None:
         if message.state != IN_FLIGHT or message.receive_count != count:
@@ -308,5 +340,6 @@ class FifoQueue(Queue):
         self._backlog = deque()
         self._groups = {}
         self._grouped = 0
-        self._free = []
+        self._free = deque()
         self._attempts = {}
+        self._recent = {}

@@ -181,6 +181,9 @@ class Queue(ABC):
     def delete(self, handle: str, now: float) -> int | None:
         """Delete what the handle names; return its `n`, or None where nothing was deleted.
 
+        The handle of an earlier receive deletes nothing: "If you use an old ReceiptHandle, the request
+        will succeed, but the message might not be deleted" (service model, DeleteMessage).
+
         Raises:
             SqsError: the handle is not one of this queue, or (FIFO) has expired.
         """
@@ -195,8 +198,11 @@ class Queue(ABC):
         self._remove(message)
         return n
 
-    def change_visibility(self, handle: str, timeout_seconds: int, now: float) -> Message:
+    def change_visibility(self, handle: str, timeout_seconds: int, now: float) -> Message | None:
         """Let the timeout of what the handle names end that many seconds from now.
+
+        Return the message, or None where nothing changed: as on AWS, a standard queue's message that is
+        visible again stays so, and the call succeeds.
 
         Raises:
             SqsError: the handle is not one of this queue, or no longer that message's, or the total
@@ -205,14 +211,14 @@ class Queue(ABC):
         n, count = self.parse_receipt_handle(handle)
         self.advance(now)
         message = self._tracked.get(n)
-        if message is not None:
-            self._check_handle_is_alive(message, count, handle)
-        if message is None or message.receive_count != count:
+        if message is None or not self._may_change(message, count):
             raise invalid_value(
                 handle,
                 "ReceiptHandle",
                 "Message does not exist or is not available for visibility timeout change.",
             )
+        if message.state != IN_FLIGHT:
+            return None
         if now + timeout_seconds - message.received_at > MAX_VISIBILITY_SECONDS:
             raise invalid_value(
                 timeout_seconds,
@@ -220,13 +226,14 @@ class Queue(ABC):
                 "Total VisibilityTimeout for the message is beyond the limit "
                 f"[{MAX_VISIBILITY_SECONDS} seconds]",
             )
-        if message.state != IN_FLIGHT:
-            self.waiting -= 1
-            self.in_flight += 1
         self._hide(message, now + timeout_seconds)
         if not timeout_seconds:
             self._reappear(message)
         return message
+
+    @abstractmethod
+    def _may_change(self, message: Message, count: int) -> bool:
+        """Tell whether the handle of that receive still changes the message's timeout."""
 
     @abstractmethod
     def _check_handle_is_alive(self, message: Message, count: int, handle: str) -> None:
