@@ -132,9 +132,9 @@ def test_entries_that_are_no_entries_are_refused(local: Sqs, local_server: Local
 
 def test_a_huge_body_is_refused_and_the_server_goes_on(local: Sqs, local_server: LocalSqs) -> None:
     try:
-        status, _, answer = post(local_server, b" " * 20_000_000, X_Amz_Target=SEND)
-        assert status == 413
-        assert answer["__type"].endswith("RequestEntityTooLargeException")
+        with pytest.raises(ValueError, match="Expecting value"):
+            # 413 in plain text: it is refused before it is SQS's
+            post(local_server, b" " * 20_000_000, X_Amz_Target=SEND)
     except (BrokenPipeError, ConnectionResetError):
         # refused while it was still being sent
         pass

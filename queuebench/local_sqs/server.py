@@ -23,16 +23,13 @@ from queuebench.local_sqs.faults import Latency, Mishap
 from queuebench.local_sqs.log import Log
 from queuebench.local_sqs.queue import Queue
 from queuebench.local_sqs.validation import Json
+from queuebench.plumbing.http_limits import LimitedProtocol
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 TARGET_PREFIX = "AmazonSQS."
-# 1 MiB of text is at most 3 MiB once JSON has escaped it, and attributes are part of that 1 MiB
-MAX_BODY_BYTES = 4 * 1024 * 1024
-# how long a client may take to send a body that does not come in one piece
-BODY_SECONDS = 30
 # botocore keeps idle connections and finds out late that one was closed
 KEEP_ALIVE_SECONDS = 75
 _AMZ_JSON = b"application/x-amz-json-1.0"
@@ -306,8 +303,6 @@ def _error_response(error: SqsError) -> tuple[int, bytes, list[tuple[bytes, byte
         (b"content-type", _AMZ_JSON),
         (b"x-amzn-query-error", f"{error.code};{fault}".encode()),
     ]
-    if error.shape == "RequestEntityTooLargeException":
-        headers.append((b"connection", b"close"))
     return error.status, orjson.dumps({"__type": error.type, "message": error.message}), headers
 
 
@@ -317,40 +312,22 @@ def _address(scope: Scope) -> str:
 
 
 async def _read_body(receive: Receive) -> bytes:
-    """Return a request's body.
+    """Return a request's body; the server has limits on its size and its time.
 
     Raises:
-        SqsError: it is too large, or takes too long.
         ClientGoneError: the connection was closed.
     """
-    event = await receive()
-    if event["type"] == "http.request" and not event.get("more_body"):
-        body: bytes = event["body"]
-        if len(body) > MAX_BODY_BYTES:
-            raise _too_large()
-        return body
     parts: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            while True:
-                if event["type"] == "http.disconnect":
-                    raise ClientGoneError
-                size += len(event["body"])
-                if size > MAX_BODY_BYTES:
-                    raise _too_large()
-                parts.append(event["body"])
-                if not event.get("more_body"):
-                    return b"".join(parts)
-                event = await receive()
-    except TimeoutError:
-        raise SqsError("RequestTimeout", "The request's body did not arrive in time.", status=408) from None
-
-
-def _too_large() -> SqsError:
-    return SqsError(
-        "RequestEntityTooLargeException", f"The request is larger than {MAX_BODY_BYTES} bytes.", status=413
-    )
+    while True:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            raise ClientGoneError
+        if not parts and not event.get("more_body"):
+            body: bytes = event["body"]
+            return body
+        parts.append(event["body"])
+        if not event.get("more_body"):
+            return b"".join(parts)
 
 
 def _parse(body: bytes) -> Json:
@@ -464,7 +441,7 @@ async def serve(
     application = make_application(fail)
     config = uvicorn.Config(
         application,
-        http="httptools",
+        http=LimitedProtocol,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -13,6 +13,7 @@ import uvicorn
 from queuebench.errors import QueueBenchError
 from queuebench.measuring.telemetry import Telemetry
 from queuebench.plumbing import open_files
+from queuebench.plumbing.http_limits import LimitedProtocol
 
 
 def serve(app: Any, name: str, host: str, port: int, telemetry: Telemetry | None = None) -> int:
@@ -31,7 +32,7 @@ def serve(app: Any, name: str, host: str, port: int, telemetry: Telemetry | None
     open_files.raise_limit()
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=LimitedProtocol,
         loop="uvloop",
         access_log=False,
         log_level="warning",
