@@ -1,10 +1,12 @@
 """The actions of the SQS API: a request's JSON in, the reply's JSON out."""
 
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import md5, sha256
 from typing import Any
 
+from queuebench.local_sqs import permissions
 from queuebench.local_sqs.attributes import COUNTS, READABLE
 from queuebench.local_sqs.engine import ACCOUNT, MAX_MOVES_PER_SECOND, Engine
 from queuebench.local_sqs.errors import (
@@ -13,6 +15,7 @@ from queuebench.local_sqs.errors import (
     invalid_parameter,
     invalid_value,
     missing_parameter,
+    queue_does_not_exist,
     throttled,
     unknown_attribute,
 )
@@ -51,10 +54,12 @@ class Call:
     Args:
         now: seconds since the epoch.
         host: what the request's Host header names, for queue URLs.
+        trace: the request's X-Amzn-Trace-Id, which becomes the message's where it names none itself.
     """
 
     now: float
     host: str
+    trace: str = ""
     queue: Queue | None = None
     payload_bytes: int = 0
 
@@ -77,6 +82,38 @@ class ReceiveRequest:
     wants: Callable[[str], bool] | None
 
 
+def _name_in(url: str) -> str:
+    """Return the queue's name in a QueueUrl: …/account/name, or the name alone.
+
+    Raises:
+        SqsError: it names another account.
+    """
+    account, _, name = url.rstrip("/").rpartition("/")
+    account = account.rpartition("/")[2]
+    if len(account) == 12 and account.isdecimal() and account != ACCOUNT:
+        raise queue_does_not_exist()
+    return name
+
+
+def _token_of_name(name: str) -> str:
+    return urlsafe_b64encode(f"after:{name}".encode()).decode()
+
+
+def _name_of_token(token: str) -> str:
+    """Return after which name a page begins.
+
+    Raises:
+        SqsError: no page ended with this token.
+    """
+    try:
+        mark, _, name = urlsafe_b64decode(token.encode()).decode().partition(":")
+    except ValueError:
+        mark = name = ""
+    if mark != "after" or not name or _token_of_name(name) != token:
+        raise invalid_parameter("Invalid or expired next token.")
+    return name
+
+
 class Api:
     """The actions, over one engine.
 
@@ -91,6 +128,7 @@ class Api:
         self.faults = faults
         self._new_id = new_id
         self._actions: dict[str, Callable[[Json, Call], Json]] = {
+            "AddPermission": self._add_permission,
             "CancelMessageMoveTask": self._cancel_message_move_task,
             "ChangeMessageVisibility": self._change_message_visibility,
             "ChangeMessageVisibilityBatch": self._change_message_visibility_batch,
@@ -105,6 +143,7 @@ class Api:
             "ListQueueTags": self._list_queue_tags,
             "ListQueues": self._list_queues,
             "PurgeQueue": self._purge_queue,
+            "RemovePermission": self._remove_permission,
             "SendMessage": self._send_message,
             "SendMessageBatch": self._send_message_batch,
             "SetQueueAttributes": self._set_queue_attributes,
@@ -128,8 +167,7 @@ class Api:
     # Queues
 
     def _queue(self, request: Json, call: Call, limited: str | None = None) -> Queue:
-        url = required(request, "QueueUrl", str)
-        queue = call.queue = self.engine.queue(url.rstrip("/").rpartition("/")[2])
+        queue = call.queue = self.engine.queue(_name_in(required(request, "QueueUrl", str)))
         if limited is not None and not queue.admits_call(limited, call.now):
             raise throttled()
         return queue
@@ -146,7 +184,10 @@ class Api:
         return {"QueueUrl": self._url(name, call)}
 
     def _get_queue_url(self, request: Json, call: Call) -> Json:
-        call.queue = self.engine.queue(required(request, "QueueName", str))
+        name = required(request, "QueueName", str)
+        if (optional(request, "QueueOwnerAWSAccountId", str) or ACCOUNT) != ACCOUNT:
+            raise queue_does_not_exist()
+        call.queue = self.engine.queue(name)
         return {"QueueUrl": self._url(call.queue.name, call)}
 
     def _list_queues(self, request: Json, call: Call) -> Json:
@@ -167,10 +208,11 @@ class Api:
         if after is not None:
             if optional(request, "MaxResults", int) is None:
                 raise invalid_parameter("MaxResults is required when NextToken is given.")
-            names = [name for name in names if name > after]
+            last = _name_of_token(after)
+            names = [name for name in names if name > last]
         page = {key: [self._url(name, call) for name in names[:size]]}
         if len(names) > size and optional(request, "MaxResults", int) is not None:
-            return {**page, "NextToken": names[size - 1]}
+            return {**page, "NextToken": _token_of_name(names[size - 1])}
         return page if page[key] or key != "QueueUrls" else {}
 
     def _get_queue_attributes(self, request: Json, call: Call) -> Json:
@@ -200,6 +242,22 @@ class Api:
         if not attributes:
             raise missing_parameter("Attribute.Name")
         self.engine.set_attributes(queue, attributes, call.now)
+        return {}
+
+    def _add_permission(self, request: Json, call: Call) -> Json:
+        queue = self._queue(request, call)
+        label = required(request, "Label", str)
+        accounts, actions = strings(request, "AWSAccountIds"), strings(request, "Actions")
+        policy = permissions.added(
+            queue.attributes.get("Policy"), self.engine.arn(queue.name), label, accounts, actions
+        )
+        self.engine.set_attributes(queue, {"Policy": policy}, call.now)
+        return {}
+
+    def _remove_permission(self, request: Json, call: Call) -> Json:
+        queue = self._queue(request, call)
+        policy = permissions.removed(queue.attributes.get("Policy"), required(request, "Label", str))
+        self.engine.set_attributes(queue, {"Policy": policy}, call.now)
         return {}
 
     def _delete_queue(self, request: Json, call: Call) -> Json:
@@ -239,7 +297,7 @@ class Api:
 
     def _send_message(self, request: Json, call: Call) -> Json:
         queue = self._queue(request, call, "send")
-        message, size = self._message(queue, request, call.now)
+        message, size = self._message(queue, request, call)
         call.payload_bytes = size
         return self._send(queue, message, request, call)
 
@@ -261,7 +319,7 @@ class Api:
             raise invalid_parameter("The request must contain the parameter MessageGroupId.")
 
         def send(entry: Json) -> Json:
-            message, _ = self._message(queue, entry, call.now)
+            message, _ = self._message(queue, entry, call)
             return self._send(queue, message, entry, call)
 
         return self._each(entries, send)
@@ -291,7 +349,7 @@ class Api:
             reply["Failed"] = failed
         return reply
 
-    def _message(self, queue: Queue, request: Json, now: float) -> tuple[Message, int]:
+    def _message(self, queue: Queue, request: Json, call: Call) -> tuple[Message, int]:
         """Make a message of a request or a batch's entry; return it and its size in bytes."""
         body = required(request, "MessageBody", str)
         if not body:
@@ -306,6 +364,9 @@ class Api:
             for name in system:
                 if name != "AWSTraceHeader":
                     raise invalid_parameter(f"Message system attribute name '{name}' is invalid.")
+        elif call.trace:
+            # known to whoever receives it, but no attribute that was sent: it is in no size and no MD5
+            extras["trace"] = call.trace
         if size > queue.maximum_message_size:
             raise invalid_parameter(
                 "One or more parameters are invalid. Reason: Message must be shorter than "
@@ -331,7 +392,7 @@ class Api:
                 "The request includes a parameter that is not valid for this queue type.",
             )
         message = Message(
-            self._new_id(), body, sent_at=now, group=group, dedup_id=dedup_id, extras=extras or None
+            self._new_id(), body, sent_at=call.now, group=group, dedup_id=dedup_id, extras=extras or None
         )
         return message, size
 
@@ -469,6 +530,8 @@ class Api:
         if message.extras:
             if "system" in message.extras:
                 known["AWSTraceHeader"] = message.extras["system"]["AWSTraceHeader"].get("StringValue", "")
+            elif "trace" in message.extras:
+                known["AWSTraceHeader"] = message.extras["trace"]
             if "source" in message.extras:
                 known["DeadLetterQueueSourceArn"] = message.extras["source"]
         return known

@@ -78,6 +78,7 @@ def changed_attributes(
         if name == "FifoQueue":
             if not fifo:
                 raise unknown_attribute(name)
+            value = value.lower()
             if value != "true":
                 raise invalid_attribute(name, "Modifying queue type is not supported.")
         elif name in _NUMBERS:
@@ -88,12 +89,22 @@ def changed_attributes(
         elif name in _FIFO:
             if not fifo:
                 raise unknown_attribute(name)
+            if name == "ContentBasedDeduplication":
+                value = value.lower()
             if value not in _FIFO[name][1]:
                 raise invalid_attribute(name)
-        elif name in ("RedrivePolicy", "RedriveAllowPolicy") and value:
-            (parse_redrive_policy if name == "RedrivePolicy" else parse_redrive_allow_policy)(value)
-        elif name == "SqsManagedSseEnabled" and value not in ("true", "false"):
-            raise invalid_attribute(name)
+        elif name == "RedrivePolicy" and value:
+            value = _with_whole_count(value, parse_redrive_policy(value).max_receive_count)
+        elif name == "RedriveAllowPolicy" and value:
+            parse_redrive_allow_policy(value)
+        elif name == "SqsManagedSseEnabled":
+            value = value.lower()
+            if value not in ("true", "false"):
+                raise invalid_attribute(name)
+        elif name == "KmsDataKeyReusePeriodSeconds" and value:
+            if not (value.isascii() and value.isdigit() and 60 <= int(value) <= 86_400):
+                raise invalid_attribute(name)
+            value = str(int(value))
         elif name == "Policy" and value:
             try:
                 json.loads(value)
@@ -109,17 +120,37 @@ def changed_attributes(
         raise invalid_attribute(
             "FifoThroughputLimit", "perMessageGroupId needs DeduplicationScope to be messageGroup."
         )
-    if requested.get("KmsMasterKeyId"):
-        if requested.get("SqsManagedSseEnabled") == "true":
+    _check_encryption(after, requested)
+    if creating and fifo:
+        after["FifoQueue"] = "true"
+    return after
+
+
+def _check_encryption(after: dict[str, str], requested: Mapping[str, str]) -> None:
+    """See that one kind of encryption is on: the one that was asked for last.
+
+    Raises:
+        SqsError: both are asked for, or the one while the other is on.
+    """
+    if after.get("KmsMasterKeyId"):
+        if requested.get("SqsManagedSseEnabled", "").lower() == "true":
             raise SqsError(
                 "InvalidAttributeName",
                 "You can use one type of server-side encryption (SSE) at one time. "
                 "You can either enable KMS SSE or SQS SSE.",
             )
         after["SqsManagedSseEnabled"] = "false"
-    if creating and fifo:
-        after["FifoQueue"] = "true"
-    return after
+        after.setdefault("KmsDataKeyReusePeriodSeconds", "300")
+    elif "KmsMasterKeyId" in requested:
+        after.pop("KmsDataKeyReusePeriodSeconds", None)
+
+
+def _with_whole_count(policy: str, count: int) -> str:
+    """Return a redrive policy as it was given, its count a number."""
+    given = json.loads(policy)
+    if type(given["maxReceiveCount"]) is int:
+        return policy
+    return json.dumps({**given, "maxReceiveCount": count}, separators=(",", ":"))
 
 
 def differing_attribute(

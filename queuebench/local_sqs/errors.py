@@ -23,6 +23,7 @@ _CODES = {
         "BatchRequestTooLong",
         "EmptyBatchRequest",
         "InvalidBatchEntryId",
+        "MessageNotInflight",
         "PurgeQueueInProgress",
         "QueueDeletedRecently",
         "TooManyEntriesInBatchRequest",
@@ -39,14 +40,25 @@ _CORAL_SHAPES = {
 }
 
 
+# shape → HTTP status, where it is not 400: the error traits of botocore 1.31.0's service model
+_STATUSES = {
+    "InvalidAddress": 404,
+    "InvalidSecurity": 403,
+    "OverLimit": 403,
+    "PurgeQueueInProgress": 403,
+    "RequestThrottled": 403,
+    "ResourceNotFoundException": 404,
+}
+
+
 class SqsError(QueueBenchError):
     """An error that a client of SQS is to see."""
 
-    def __init__(self, shape: str, message: str, *, status: int = 400) -> None:
+    def __init__(self, shape: str, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
         self.shape = shape
         self.message = message
-        self.status = status
+        self.status = _STATUSES.get(shape, 400) if status is None else status
 
     @property
     def code(self) -> str:

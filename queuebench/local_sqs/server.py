@@ -16,6 +16,7 @@ import orjson
 import uvicorn
 
 from queuebench.errors import SettingsError
+from queuebench.local_sqs import query
 from queuebench.local_sqs.api import Api, Call, ReceiveRequest
 from queuebench.local_sqs.bill import Bill
 from queuebench.local_sqs.errors import SqsError, internal_error, serialization, throttled
@@ -33,6 +34,7 @@ TARGET_PREFIX = "AmazonSQS."
 # botocore keeps idle connections and finds out late that one was closed
 KEEP_ALIVE_SECONDS = 75
 _AMZ_JSON = b"application/x-amz-json-1.0"
+_FORM = "application/x-www-form-urlencoded"
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -82,14 +84,17 @@ class Application:
         if scope["type"] != "http":
             return
         try:
-            if scope["method"] == "POST":
-                status, body, headers = await self._answer_sqs(scope, receive)
+            request_id = self._new_id()
+            if scope["method"] == "POST" or (
+                scope["method"] == "GET" and b"Action=" in scope["query_string"]
+            ):
+                status, body, headers = await self._answer_sqs(scope, receive, request_id)
             else:
                 status, body, headers = await self._answer_other(scope, receive)
         except ClientGoneError:
             return
         headers += [
-            (b"x-amzn-requestid", self._new_id().encode()),
+            (b"x-amzn-requestid", request_id.encode()),
             (b"content-length", str(len(body)).encode()),
         ]
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -98,28 +103,41 @@ class Application:
     # The SQS protocol
 
     async def _answer_sqs(
-        self, scope: Scope, receive: Receive
+        self, scope: Scope, receive: Receive, request_id: str
     ) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
-        target = host = ""
+        target = host = kind = trace = ""
         for name, value in scope["headers"]:
             if name == b"x-amz-target":
                 target = value.decode("latin-1")
             elif name == b"host":
                 host = value.decode("latin-1")
+            elif name == b"content-type":
+                kind = value.decode("latin-1").lower()
+            elif name == b"x-amzn-trace-id":
+                trace = value.decode("latin-1")
         action = target.removeprefix(TARGET_PREFIX)
-        call = Call(self._clock(), host or _address(scope))
+        is_query = not target and (scope["method"] == "GET" or kind.startswith(_FORM))
+        call = Call(self._clock(), host or _address(scope), trace)
         try:
             body = await _read_body(receive)
-            if action == target or not self._api.knows(action):
-                raise SqsError(
-                    "UnknownOperationException", f"Unknown operation: {target or 'no X-Amz-Target'}"
-                )
-            reply = await self._do(action, _parse(body), call, receive)
+            if is_query:
+                action, request = query.parse(body or scope["query_string"], scope["path"])
+                if not self._api.knows(action):
+                    raise SqsError("InvalidAction", f"The action {action} is not valid for this endpoint.")
+            else:
+                if action == target or not self._api.knows(action):
+                    raise SqsError(
+                        "UnknownOperationException", f"Unknown operation: {target or 'no X-Amz-Target'}"
+                    )
+                request = _parse(body)
+            reply = await self._do(action, request, call, receive)
         except SqsError as error:
             if error.status >= 500 or error.shape == "RequestThrottled":
                 self.bill.count_unbilled(error.code)
             elif self._api.knows(action):
                 self.bill.count(action, call.queue_name, 0)
+            if is_query:
+                return error.status, query.error_xml(error, request_id), [(b"content-type", b"text/xml")]
             return _error_response(error)
         self.bill.count(
             action,
@@ -127,6 +145,8 @@ class Application:
             call.payload_bytes,
             is_empty=action == "ReceiveMessage" and not reply,
         )
+        if is_query:
+            return 200, query.reply_xml(action, reply, request_id), [(b"content-type", b"text/xml")]
         return 200, orjson.dumps(reply), [(b"content-type", _AMZ_JSON)]
 
     async def _do(self, action: str, request: Json, call: Call, receive: Receive) -> Json:

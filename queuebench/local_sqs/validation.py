@@ -26,7 +26,7 @@ _BATCH_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html
-_ATTRIBUTE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,256}")
+_ATTRIBUTE_NAME = re.compile(r"[\w.-]{1,256}")  # a letter is a letter, beyond ASCII too
 MAX_MESSAGE_ATTRIBUTES = 10
 MAX_BATCH = 10
 MAX_BATCH_BYTES = 1_048_576
@@ -266,7 +266,7 @@ def attribute_filter(names: list[str]) -> Callable[[str], bool] | None:
     """Return which message attributes a receive asked for; None: none of them."""
     if not names:
         return None
-    if "All" in names or ".*" in names:
+    if not {"All", ".*", "*"}.isdisjoint(names):
         return lambda _: True
     exact = set(names)
     prefixes = tuple(name[:-2] for name in names if name.endswith(".*"))

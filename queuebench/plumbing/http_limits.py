@@ -158,7 +158,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if cycle is not None and not cycle.response_complete:
             # the application hears that its client is gone
             cycle.disconnected = True
-            cycle.body = b""
+            cycle.body = bytearray()
             cycle.message_event.set()
         if cycle is None or cycle.response_complete or not cycle.response_started:
             text = status.phrase.encode()

@@ -1,0 +1,226 @@
+"""The older, form-encoded protocol of SQS: by hand as a shell would speak it, and through an old botocore."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import requests
+
+from tests.local_sqs_fixtures import LocalSqs, running
+
+NAMESPACE = "{http://queue.amazonaws.com/doc/2012-11-05/}"
+OLD = Path(__file__).with_name("requirements-old-clients.txt")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LocalSqs]:
+    with running("--latency", "0") as started:
+        yield started
+
+
+def ask(server: LocalSqs, path: str = "/", **fields: str) -> tuple[int, ElementTree.Element]:
+    answer = requests.post(server.url + path, data=fields, timeout=30)
+    assert answer.headers["content-type"] == "text/xml"
+    return answer.status_code, ElementTree.fromstring(answer.content)
+
+
+def texts(tree: ElementTree.Element, name: str) -> list[str | None]:
+    return [found.text for found in tree.iter(NAMESPACE + name)]
+
+
+def make(server: LocalSqs, name: str, **fields: str) -> str:
+    status, tree = ask(server, Action="CreateQueue", QueueName=name, **fields)
+    assert status == 200
+    (url,) = texts(tree, "QueueUrl")
+    assert url is not None
+    return url
+
+
+def test_a_message_goes_in_and_out_with_its_attributes_and_every_character(server: LocalSqs) -> None:
+    url = make(server, "way", **{"Attribute.1.Name": "VisibilityTimeout", "Attribute.1.Value": "60"})
+    body = 'a & <b> "é" \'\r\n\t😀]]>'
+    status, tree = ask(
+        server,
+        Action="SendMessage",
+        QueueUrl=url,
+        MessageBody=body,
+        **{
+            "MessageAttribute.2.Name": "n",
+            "MessageAttribute.2.Value.DataType": "Number",
+            "MessageAttribute.2.Value.StringValue": "5",
+            "MessageAttribute.1.Name": "b",
+            "MessageAttribute.1.Value.DataType": "Binary",
+            "MessageAttribute.1.Value.BinaryValue": "AAE=",
+        },
+    )
+    assert status == 200
+    assert tree.tag == NAMESPACE + "SendMessageResponse"
+    (attributes_md5,) = texts(tree, "MD5OfMessageAttributes")
+    status, tree = ask(
+        server,
+        Action="ReceiveMessage",
+        QueueUrl=url,
+        **{"AttributeName.1": "All", "MessageAttributeName.1": "*"},
+    )
+    assert texts(tree, "Body") == [body]
+    assert texts(tree, "MD5OfMessageAttributes") == [attributes_md5]
+    assert {"ApproximateReceiveCount", "SenderId", "n", "b"} <= set(texts(tree, "Name"))
+    assert texts(tree, "BinaryValue") == ["AAE="]
+
+
+def test_a_shell_needs_no_body_and_no_queue_url(server: LocalSqs) -> None:
+    path = "/" + make(server, "shell").split("/", 3)[3]
+    sent = requests.get(
+        server.url + path + "?Action=SendMessage&MessageBody=hi%20you&Version=2012-11-05", timeout=9
+    )
+    assert sent.status_code == 200
+    got = requests.get(server.url + path + "?Action=ReceiveMessage", timeout=9)
+    assert b"<Body>hi you</Body>" in got.content
+
+
+def test_a_batch_of_many_tells_what_failed_of_it(server: LocalSqs) -> None:
+    url = make(server, "many")
+    fields = {
+        f"SendMessageBatchRequestEntry.{number}.{name}": value
+        for number in range(1, 11)
+        for name, value in (("Id", f"i{number}"), ("MessageBody", f"m{number}"))
+    }
+    fields["SendMessageBatchRequestEntry.10.DelaySeconds"] = "901"
+    status, tree = ask(server, Action="SendMessageBatch", QueueUrl=url, **fields)
+    assert status == 200
+    assert len(list(tree.iter(NAMESPACE + "SendMessageBatchResultEntry"))) == 9
+    (failed,) = tree.iter(NAMESPACE + "BatchResultErrorEntry")
+    assert failed.findtext(NAMESPACE + "Id") == "i10"
+    assert failed.findtext(NAMESPACE + "SenderFault") == "true"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "code"),
+    [
+        ({"Action": "GetQueueUrl", "QueueName": "none"}, 400, "AWS.SimpleQueueService.NonExistentQueue"),
+        ({"Action": "Fly"}, 400, "InvalidAction"),
+        ({}, 400, "MissingAction"),
+        ({"Action": "CreateQueue"}, 400, "MissingParameter"),
+        ({"Action": "ListQueues", "MaxResults": "many"}, 400, "MalformedInput"),
+        ({"Action": "ListQueues", "Attribute.x.Name": "a"}, 400, "MalformedQueryString"),
+        ({"Action": "ListQueues", "MaxResults": "1", "NextToken": "bm90IG91cnM="}, 400, "InvalidParameterValue"),
+        ({"Action": "GetQueueUrl", "QueueName": "way", "QueueOwnerAWSAccountId": "123456789012"}, 400,
+         "AWS.SimpleQueueService.NonExistentQueue"),
+    ],
+)  # fmt: skip
+def test_an_error_has_its_code_and_status(
+    server: LocalSqs, fields: dict[str, str], status: int, code: str
+) -> None:
+    found, tree = ask(server, **fields)
+    assert found == status
+    assert tree.tag == NAMESPACE + "ErrorResponse"
+    assert texts(tree, "Code") == [code]
+    assert texts(tree, "Type") == ["Sender"]
+
+
+def test_a_second_purge_within_a_minute_is_forbidden(server: LocalSqs) -> None:
+    url = make(server, "purged")
+    assert ask(server, Action="PurgeQueue", QueueUrl=url)[0] == 200
+    status, tree = ask(server, Action="PurgeQueue", QueueUrl=url)
+    assert (status, texts(tree, "Code")) == (403, ["AWS.SimpleQueueService.PurgeQueueInProgress"])
+
+
+def test_a_permission_is_a_statement_of_the_policy_until_it_is_removed(server: LocalSqs) -> None:
+    url = make(server, "shared")
+    granted = {
+        "AWSAccountId.1": "111122223333",
+        "ActionName.1": "SendMessage",
+        "ActionName.2": "ReceiveMessage",
+    }
+    assert ask(server, Action="AddPermission", QueueUrl=url, Label="them", **granted)[0] == 200
+    status, tree = ask(server, Action="AddPermission", QueueUrl=url, Label="them", **granted)
+    assert (status, texts(tree, "Code")) == (400, ["InvalidParameterValue"])
+    _, tree = ask(server, Action="GetQueueAttributes", QueueUrl=url, **{"AttributeName.1": "Policy"})
+    (value,) = texts(tree, "Value")
+    (statement,) = json.loads(value or "")["Statement"]
+    assert statement["Sid"] == "them"
+    assert statement["Principal"] == {"AWS": "arn:aws:iam::111122223333:root"}
+    assert statement["Action"] == ["SQS:SendMessage", "SQS:ReceiveMessage"]
+    assert ask(server, Action="RemovePermission", QueueUrl=url, Label="them")[0] == 200
+    status, tree = ask(server, Action="RemovePermission", QueueUrl=url, Label="them")
+    assert (status, texts(tree, "Code")) == (400, ["InvalidParameterValue"])
+    _, tree = ask(server, Action="GetQueueAttributes", QueueUrl=url, **{"AttributeName.1": "Policy"})
+    assert texts(tree, "Value") == []
+
+
+def test_pages_of_queues_follow_one_another_by_their_token(server: LocalSqs) -> None:
+    for number in range(3):
+        make(server, f"page-{number}")
+    names: list[str] = []
+    more: dict[str, str] = {}
+    while True:
+        _, tree = ask(server, Action="ListQueues", QueueNamePrefix="page-", MaxResults="2", **more)
+        names += [str(url).rsplit("/", 1)[1] for url in texts(tree, "QueueUrl")]
+        token = texts(tree, "NextToken")
+        if not token:
+            break
+        more = {"NextToken": str(token[0])}
+    assert names == ["page-0", "page-1", "page-2"]
+
+
+TALK = """
+import json, sys
+import botocore.session
+client = botocore.session.get_session().create_client(
+    "sqs", endpoint_url=sys.argv[1], region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="y")
+url = client.create_queue(QueueName="old", Attributes={"VisibilityTimeout": "9"}, tags={"a": "b"})["QueueUrl"]
+sent = client.send_message_batch(QueueUrl=url, Entries=[
+    {"Id": str(n), "MessageBody": f"<{n}>", "MessageAttributes": {"k": {"DataType": "Binary", "BinaryValue": b"x"}}}
+    for n in range(10)])
+got = client.receive_message(QueueUrl=url, MaxNumberOfMessages=10, AttributeNames=["All"],
+                             MessageAttributeNames=["All"])["Messages"]
+handles = [{"Id": str(n), "ReceiptHandle": m["ReceiptHandle"]} for n, m in enumerate(got)]
+deleted = client.delete_message_batch(QueueUrl=url, Entries=handles)
+try:
+    client.get_queue_url(QueueName="none")
+except client.exceptions.QueueDoesNotExist as error:
+    code = error.response["Error"]["Code"]
+print(json.dumps({
+    "protocol": client.meta.service_model.metadata["protocol"], "sent": len(sent["Successful"]),
+    "bodies": sorted(m["Body"] for m in got), "value": got[0]["MessageAttributes"]["k"]["BinaryValue"].decode(),
+    "deleted": len(deleted["Successful"]), "tags": client.list_queue_tags(QueueUrl=url)["Tags"], "code": code,
+    "timeout": client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]["VisibilityTimeout"],
+}))
+"""
+
+
+@pytest.mark.slow
+def test_a_botocore_of_before_november_2023_finds_the_queue_that_it_knows(
+    server: LocalSqs, tmp_path: Path
+) -> None:
+    venv.create(tmp_path / "old", with_pip=False)
+    target = tmp_path / "packages"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"]
+    installed = subprocess.run([*install, str(target), "-r", str(OLD)], capture_output=True, text=True)
+    if installed.returncode and not os.environ.get("CI"):
+        pytest.skip("the package index is not reached")
+    assert installed.returncode == 0, installed.stderr
+    talk = [str(tmp_path / "old" / "bin" / "python"), "-c", TALK, server.url]
+    answer = subprocess.run(
+        talk, env={"PYTHONPATH": str(target)}, capture_output=True, text=True, timeout=60, check=True
+    )
+    said: dict[str, Any] = json.loads(answer.stdout)
+    assert said == {
+        "protocol": "query",
+        "sent": 10,
+        "bodies": [f"<{number}>" for number in range(10)],
+        "value": "x",
+        "deleted": 10,
+        "tags": {"a": "b"},
+        "code": "AWS.SimpleQueueService.NonExistentQueue",
+        "timeout": "9",
+    }
