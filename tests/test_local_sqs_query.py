@@ -108,11 +108,11 @@ def test_a_batch_of_many_tells_what_failed_of_it(server: LocalSqs) -> None:
     [
         ({"Action": "GetQueueUrl", "QueueName": "none"}, 400, "AWS.SimpleQueueService.NonExistentQueue"),
         ({"Action": "Fly"}, 400, "InvalidAction"),
-        ({}, 400, "MissingAction"),
+        ({"Version": "2012-11-05"}, 400, "MissingAction"),
         ({"Action": "CreateQueue"}, 400, "MissingParameter"),
         ({"Action": "ListQueues", "MaxResults": "many"}, 400, "MalformedInput"),
         ({"Action": "ListQueues", "Attribute.x.Name": "a"}, 400, "MalformedQueryString"),
-        ({"Action": "ListQueues", "MaxResults": "1", "NextToken": "bm90IG91cnM="}, 400, "InvalidParameterValue"),
+        ({"Action": "ListQueues", "MaxResults": "1", "NextToken": "bm90"}, 400, "InvalidParameterValue"),
         ({"Action": "GetQueueUrl", "QueueName": "way", "QueueOwnerAWSAccountId": "123456789012"}, 400,
          "AWS.SimpleQueueService.NonExistentQueue"),
     ],
@@ -176,10 +176,12 @@ TALK = """
 import json, sys
 import botocore.session
 client = botocore.session.get_session().create_client(
-    "sqs", endpoint_url=sys.argv[1], region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="y")
+    "sqs", endpoint_url=sys.argv[1], region_name="us-east-1",
+    aws_access_key_id="x", aws_secret_access_key="y")
 url = client.create_queue(QueueName="old", Attributes={"VisibilityTimeout": "9"}, tags={"a": "b"})["QueueUrl"]
 sent = client.send_message_batch(QueueUrl=url, Entries=[
-    {"Id": str(n), "MessageBody": f"<{n}>", "MessageAttributes": {"k": {"DataType": "Binary", "BinaryValue": b"x"}}}
+    {"Id": str(n), "MessageBody": f"<{n}>",
+     "MessageAttributes": {"k": {"DataType": "Binary", "BinaryValue": b"x"}}}
     for n in range(10)])
 got = client.receive_message(QueueUrl=url, MaxNumberOfMessages=10, AttributeNames=["All"],
                              MessageAttributeNames=["All"])["Messages"]
@@ -191,9 +193,12 @@ except client.exceptions.QueueDoesNotExist as error:
     code = error.response["Error"]["Code"]
 print(json.dumps({
     "protocol": client.meta.service_model.metadata["protocol"], "sent": len(sent["Successful"]),
-    "bodies": sorted(m["Body"] for m in got), "value": got[0]["MessageAttributes"]["k"]["BinaryValue"].decode(),
-    "deleted": len(deleted["Successful"]), "tags": client.list_queue_tags(QueueUrl=url)["Tags"], "code": code,
-    "timeout": client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]["VisibilityTimeout"],
+    "bodies": sorted(m["Body"] for m in got),
+    "value": got[0]["MessageAttributes"]["k"]["BinaryValue"].decode(),
+    "deleted": len(deleted["Successful"]), "code": code,
+    "tags": client.list_queue_tags(QueueUrl=url)["Tags"],
+    "timeout": client.get_queue_attributes(
+        QueueUrl=url, AttributeNames=["All"])["Attributes"]["VisibilityTimeout"],
 }))
 """
 
