@@ -339,3 +339,18 @@ def test_an_option_that_no_queue_takes_is_an_error() -> None:
     options = {"redis_pubsub_url": "redis://127.0.0.1:1", "channel_name": "x", "lease_secnds": 1.0}
     with pytest.raises(SettingsError, match="lease_secnds"):
         open_queue("REDIS", options)
+
+
+def test_a_visibility_timeout_too_short_for_the_hand_over_is_said(sqs: Any, servers: Stack) -> None:
+    name = f"short-{uuid.uuid4().hex[:8]}"
+    options = load(servers.environment | {"QUEUE_NAME": name, "SQS_QUEUES": "2"}).options()
+    first = open_queue("SQS", options)
+    first.check()
+    assert first.warning == ""
+    url = sqs.get_queue_url(QueueName=f"{name}-2")["QueueUrl"]
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "0"})
+    second = open_queue("SQS", options)
+    second.check()
+    assert f"{name}-2" in second.warning and "visibility timeout of 0 s" in second.warning
+    for queue in (first, second):
+        queue.close()

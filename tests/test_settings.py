@@ -242,3 +242,19 @@ def test_no_region_is_explained() -> None:
     )
     assert code == 2
     assert "set AWS_REGION" in stderr
+
+
+def test_a_publisher_to_redis_imports_no_page_no_terminal_and_no_aws() -> None:
+    code = (
+        "import sys, queuebench.pipeline.publisher, queuebench.queues.redis_list; "
+        "print({'rich', 'starlette', 'boto3', 'celery'} & sys.modules.keys())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "set()\n"

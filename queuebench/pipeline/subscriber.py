@@ -71,6 +71,8 @@ class Subscription:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         self._queue.check()
+        if self._queue.warning:
+            print(f"subscriber: {self._queue.warning}", file=sys.stderr, flush=True)
         self._broker.check()
         lanes = [
             threading.Thread(target=self._work, args=(lane,), name=f"lane-{lane}", daemon=True)

@@ -38,6 +38,7 @@ class Queue(ABC):
     batch_size: int  # messages that one `publish` or `receive` should carry
     sends: int  # how many `publish` calls at once it takes to keep the queue busy
     receivers: int  # likewise `receive` calls of one subscriber
+    warning: str = ""  # what a subscriber must be told; known after `check`
     wait_seconds: float  # how long a `receive` should wait: long where somebody bills each call
 
     @abstractmethod

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 LONG_POLL_SECONDS = 20.0  # the most that SQS takes
 GROUPS = 1000  # FIFO message groups of one sender; one in flight locks its group
 DELETE_TRIES = 5
+SAFE_VISIBILITY_SECONDS = 10.0  # a hand-over to a busy broker takes up to a second or two
 
 _MISSING = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
 _CREDENTIALS = (
@@ -84,11 +85,21 @@ class Sqs(Queue):
             for name in self._names:
                 with self._explained(name):
                     urls.append(self._find_or_create(name))
-            with self._explained(self.name):
-                attributes = self._client.get_queue_attributes(
-                    QueueUrl=urls[0], AttributeNames=["VisibilityTimeout"]
+            seconds: dict[str, float] = {}
+            for name, url in zip(self._names, urls, strict=True):
+                with self._explained(name):
+                    answer = self._client.get_queue_attributes(
+                        QueueUrl=url, AttributeNames=["VisibilityTimeout"]
+                    )
+                seconds[name] = float(answer["Attributes"]["VisibilityTimeout"])
+            shortest = min(seconds, key=seconds.__getitem__)
+            self._visibility_seconds = seconds[shortest]
+            if self._visibility_seconds < SAFE_VISIBILITY_SECONDS:
+                self.warning = (
+                    f"the SQS queue {shortest!r} has a visibility timeout of "
+                    f"{self._visibility_seconds:g} s: messages that are still being handed over are received "
+                    "again, and shipped twice; set it to 30 s or more"
                 )
-            self._visibility_seconds = float(attributes["Attributes"]["VisibilityTimeout"])
             self._urls = urls
 
     def publish(self, bodies: Sequence[bytes], lane: int, batch: int) -> Sequence[int]:
