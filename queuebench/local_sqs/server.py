@@ -186,7 +186,8 @@ class Application:
             self._log.append(events)
             events.clear()
             if self._log.is_worth_compacting(self._engine.snapshot_size()):
-                self._log.compact(self._engine.snapshot())
+                self._log.begin_compacting(self._engine.snapshot())
+            self._log.go_on_compacting()
         except OSError as error:
             self._log = None
             self._on_fatal(f"cannot write the log: {error.strerror}")
