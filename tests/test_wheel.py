@@ -102,6 +102,23 @@ def test_the_local_sqs_needs_its_extra_alone(install: Install, empty: Path) -> N
     assert server.stop() == 0
 
 
+FIXTURE = """
+def test_it(queuebench_sqs):
+    assert queuebench_sqs.queue_url.startswith(queuebench_sqs.url)
+"""
+
+
+def test_the_pytest_fixture_needs_pytest_and_the_extra_of_the_local_sqs_alone(
+    install: Install, empty: Path
+) -> None:
+    commands = install("sqs")
+    done = run([commands / "python", "-m", "pip", "--quiet", "install", "pytest"], empty)
+    assert done.returncode == 0, done.stderr
+    (empty / "test_theirs.py").write_text(FIXTURE)
+    used = run([commands / "pytest", "-q"], empty)
+    assert used.returncode == 0, used.stdout + used.stderr
+
+
 TRANSPORT = """
 from celery import Celery
 from queuebench.broker import transport
