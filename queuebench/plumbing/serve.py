@@ -6,17 +6,26 @@ import signal
 import socket
 import sys
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 
 from queuebench.errors import QueueBenchError
-from queuebench.measuring.telemetry import Telemetry
 from queuebench.plumbing import open_files
 from queuebench.plumbing.http_limits import LimitedProtocol
 
 
-def serve(app: Any, name: str, host: str, port: int, telemetry: Telemetry | None = None) -> int:
+class Reporting(Protocol):
+    """What reports while a service runs."""
+
+    def start(self) -> None:
+        """Begin to report."""
+
+    def close(self) -> None:
+        """Report for the last time."""
+
+
+def serve(app: Any, name: str, host: str, port: int, reporting: Reporting | None = None) -> int:
     """Serve an ASGI application until SIGTERM or Ctrl-C, and say where once it listens.
 
     Raises:
@@ -46,15 +55,15 @@ def serve(app: Any, name: str, host: str, port: int, telemetry: Telemetry | None
     # uvicorn stops at a signal and then raises it again, which would end the process at once.
     signal.signal(signal.SIGTERM, _stop)
     print(f"{name} listens on http://{host}:{listener.getsockname()[1]}", flush=True)
-    if telemetry is not None:
-        telemetry.start()
+    if reporting is not None:
+        reporting.start()
     try:
         server.run(sockets=[listener])
     except KeyboardInterrupt:
         print(f"{name} stopped", file=sys.stderr)
     finally:
-        if telemetry is not None:
-            telemetry.close()
+        if reporting is not None:
+            reporting.close()
     return 0
 
 
