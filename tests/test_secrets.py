@@ -17,6 +17,8 @@ from queuebench.bench.stack import Service, Stack
 from tests import ROOT
 from tests.transport_fixtures import until
 
+pytestmark = pytest.mark.slow
+
 SECRET = "hunter2"
 # Whoever was let in before keeps its right; a user without a password is let in with any.
 USER = f"default:{SECRET}@"

@@ -94,8 +94,9 @@ def address(client: Redis) -> str:
     """Return `redis://host:port/db`, or a socket's path, without a password."""
     options: dict[str, Any] = client.connection_pool.connection_kwargs
     if "path" in options:
-        return safe_url(f"unix://{options['path']}?db={options.get('db') or 0}")
-    return f"redis://{options.get('host')}:{options.get('port', 6379)}/{options.get('db') or 0}"
+        return safe_url(f"unix://{options['path']}")
+    scheme = "rediss" if "ssl_cert_reqs" in options else "redis"
+    return f"{scheme}://{options.get('host')}:{options.get('port', 6379)}/{options.get('db') or 0}"
 
 
 class PushOnce:

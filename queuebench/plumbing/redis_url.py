@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ DEFAULT_PORT = 6379
 _CERTIFICATE = {"none": "none", "optional": "optional", "required": "required"}
 _CERTIFICATE |= {f"cert_{name}": name for name in _CERTIFICATE}
 _TRUTH = {"1": "true", "true": "true", "yes": "true", "0": "false", "false": "false", "no": "false"}
-_TLS_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password")
+_TLS_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 OPTIONS = ("db", "username", "password", "ssl_cert_reqs", "ssl_check_hostname", *_TLS_FILES)
 
 
@@ -120,6 +121,8 @@ def _parse(url: str) -> RedisUrl:
         return RedisUrl(socket=unquote(parts.path), db=db, user=user, password=password)
     if not host or port == 0:
         raise _Refused("a host is needed" if not host else "port 0 is none")
+    if not _is_name(host):
+        raise _Refused("what stands for the host is no name")
     path = parts.path.strip("/")
     db = _database(_one("database", path, options.pop("db", "")) or "0")
     if scheme == "redis" and options:
@@ -144,6 +147,13 @@ def _one(what: str, first: str, second: str) -> str:
     return first or second
 
 
+def _is_name(host: str) -> bool:
+    try:
+        return host.isprintable() and not re.search(r"[\s/?#@,]", host) and bool(host.encode("idna"))
+    except UnicodeError:
+        return False
+
+
 def _database(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,6}", text):
         raise _Refused("the database behind the / is a number, 0 if left out")
@@ -157,4 +167,7 @@ def _tls(options: Mapping[str, str]) -> dict[str, str]:
             if tls[option].lower() not in known:
                 raise _Refused(f"{option} is one of {', '.join(dict.fromkeys(known.values()))}")
             tls[option] = known[tls[option].lower()]
+    for option in _TLS_FILES:
+        if option in tls and not os.access(tls[option], os.R_OK):
+            raise _Refused(f"{option} names a file that is not there or cannot be read")
     return tls

@@ -9,12 +9,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from celery import signals
+from celery import bootsteps, signals
+from celery.worker.consumer import Connection
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.request import Request as CeleryRequest
 from redis.exceptions import RedisError
 
 from queuebench.broker.transport.link import SCHEME, url
+from queuebench.plumbing.printable import safe_text
 
 log = logging.getLogger(__name__)
 
@@ -147,8 +149,23 @@ def _refuse(conf: Any = None, **_: Any) -> None:
 signals.celeryd_init.connect(_refuse, weak=False)
 
 
+class BrokerShown(bootsteps.StartStopStep):  # type: ignore[misc]
+    """What `inspect stats` tells of the broker, without what is secret in the URL of a socket."""
+
+    requires = (Connection,)
+
+    def info(self, consumer: Any) -> dict[str, Any]:
+        shown = dict(Connection.info(self, consumer))
+        if isinstance(broker := shown.get("broker"), dict):
+            shown["broker"] = broker | {"hostname": safe_text(str(broker.get("hostname")))}
+        return shown
+
+
 class Consumer(CeleryConsumer):  # type: ignore[misc]
     """A consumer that keeps as a dead letter what no task can be made of; Celery's own throws it away."""
+
+    class Blueprint(CeleryConsumer.Blueprint):  # type: ignore[misc]
+        default_steps = (*CeleryConsumer.Blueprint.default_steps, f"{__name__}:BrokerShown")
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         if self._buried(message, "neither a task nor anything else of Celery's"):
