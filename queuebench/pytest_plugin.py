@@ -149,7 +149,10 @@ def _queuebench_sqs_server(
             if found is None:
                 process.kill()
                 process.wait()
-                said = errors.read_text(errors="replace").strip() or f"no word within {_START_SECONDS} s"
+                said = (
+                    errors.read_text(encoding="utf-8", errors="replace").strip()
+                    or f"no word within {_START_SECONDS} s"
+                )
                 pytest.fail(f"queuebench_sqs: the local SQS did not start: {said}", pytrace=False)
             yield LocalSqs(found[0], asked.parse_known_args(options)[0].region)
         finally:

@@ -41,6 +41,11 @@ class GuardedStack(Stack):
             "PUSH_TRIES": "1",
             "ENDPOINT_FAIL_SHARE": "0.2",
             "WORKER_SLOTS": "20",
+            # Neither does an arrow end a process whose output has no such character.
+            "PYTHONIOENCODING": "ascii",
+            "PYTHONUTF8": "0",
+            "PYTHONCOERCECLOCALE": "0",
+            "LC_ALL": "C",
         }
 
     def add_worker(self, number: int) -> Service:
@@ -107,6 +112,12 @@ def test_the_run_was_one(shown: dict[str, str]) -> None:
     assert any(name.endswith("summary.json") for name in shown)
     assert "broker" in shown["inspect stats"] and "broker_url" in shown["inspect conf"]
     assert "does not answer" in shown["publisher.py 1 without servers"]
+
+
+def test_what_the_encoding_lacks_is_escaped(shown: dict[str, str]) -> None:
+    for name in ("worker-1", "subscriber-1"):
+        assert "\\u2192" in shown[f"logs/{name}.log"]
+    assert not [where for where, text in shown.items() if "UnicodeEncodeError" in text]
 
 
 def test_no_secret_of_a_url_is_shown_anywhere(shown: dict[str, str]) -> None:

@@ -290,7 +290,7 @@ class Stack:
         return self._add(
             f"subscriber-{number}",
             [sys.executable, "-m", "queuebench", "subscriber"],
-            r"subscriber: .* → Celery",
+            r"subscriber: .* Celery \(",
         )
 
     def add_worker(self, number: int) -> Service:

@@ -101,7 +101,7 @@ class Files:
         print(f"monitor: run {run_id} is set aside: {reason}", file=sys.stderr, flush=True)
         try:
             (folder / "run.json").replace(folder / "run.json.set-aside")
-            (folder / "set-aside.txt").write_text(reason + "\n")
+            (folder / "set-aside.txt").write_text(reason + "\n", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             print(f"monitor: {folder}: {error.strerror}", file=sys.stderr, flush=True)
 

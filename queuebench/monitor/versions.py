@@ -36,16 +36,16 @@ def commit(checkout: Path = Path(__file__).parents[2]) -> str:
     with contextlib.suppress(OSError, UnicodeDecodeError):
         folder = checkout / ".git"
         if folder.is_file():  # a worktree
-            folder = checkout / folder.read_text().removeprefix("gitdir:").strip()
-        head = (folder / "HEAD").read_text().strip()
+            folder = checkout / folder.read_text(errors="replace").removeprefix("gitdir:").strip()
+        head = (folder / "HEAD").read_text(errors="replace").strip()
         if not head.startswith("ref: "):
             return head[:12]
         name, common = head.removeprefix("ref: "), folder
         if (folder / "commondir").is_file():
-            common = folder / (folder / "commondir").read_text().strip()
+            common = folder / (folder / "commondir").read_text(errors="replace").strip()
         if (common / name).is_file():
-            return (common / name).read_text().strip()[:12]
-        for line in (common / "packed-refs").read_text().splitlines():
+            return (common / name).read_text(errors="replace").strip()[:12]
+        for line in (common / "packed-refs").read_text(errors="replace").splitlines():
             if line.endswith(f" {name}"):
                 return line[:12]
     return ""
@@ -54,7 +54,7 @@ def commit(checkout: Path = Path(__file__).parents[2]) -> str:
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """Return the processor's name, '' where nobody tells."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        for line in cpuinfo.read_text().splitlines():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()[:LONGEST]
     return platform.machine()

@@ -59,8 +59,11 @@ def page_data(
 
 def html(data: Mapping[str, Any] | None) -> str:
     """Return the page with its figures inside, or, without any, one that asks the monitor for them."""
-    page = (HERE / "page.html").read_text()
-    parts = {"style": (HERE / "page.css").read_text(), "script": (HERE / "page.js").read_text()}
+    page = (HERE / "page.html").read_text(encoding="utf-8")
+    parts = {
+        "style": (HERE / "page.css").read_text(encoding="utf-8"),
+        "script": (HERE / "page.js").read_text(encoding="utf-8"),
+    }
     # Within <script>, "</script" and "<!--" would end or change it, whatever the JSON says: so no "<".
     parts["data"] = orjson.dumps(data).decode().replace("<", "\\u003c")
     for name, text in parts.items():
@@ -73,7 +76,7 @@ def html(data: Mapping[str, Any] | None) -> str:
 def write_report(path: Path, data: Mapping[str, Any]) -> None:
     """Write a report in one step, so that nobody meets half of it."""
     beside = path.with_suffix(".tmp")
-    beside.write_text(html(data))
+    beside.write_text(html(data), encoding="utf-8")
     beside.replace(path)
 
 

@@ -16,7 +16,9 @@ IDLE = "_leased.idle."  # what of it has not begun
 
 def _script(name: str) -> str:
     folder = files(__package__)
-    return (folder / "common.lua").read_text() + (folder / f"{name}.lua").read_text()
+    return (folder / "common.lua").read_text(encoding="utf-8") + (folder / f"{name}.lua").read_text(
+        encoding="utf-8"
+    )
 
 
 CLAIM, KEEP, BURY, ACQUIT, BACKLOG = map(_script, ("claim", "keep", "bury", "acquit", "backlog"))
