@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import uuid
 from typing import Any, NamedTuple
 
@@ -45,8 +47,8 @@ def decode(body: bytes, received_id: str | None = None) -> Message:
 
     Takes a notification of SNS too, and reads the message in it: without an id of its own its id is SNS's
     MessageId, which stays the same when SNS delivers it twice. A `t` in milliseconds, micro- or
-    nanoseconds is told by its size; one that is no time from 2000 to 2100 is left as it is, and telemetry
-    leaves it out of the latencies.
+    nanoseconds is told by its size; a number that is no time from 2000 to 2100 stops no message, and
+    telemetry leaves it out of the latencies.
 
     Raises:
         MessageError: the body is not a message; the text is the reason.
@@ -71,7 +73,7 @@ def decode(body: bytes, received_id: str | None = None) -> Message:
     if number is not None and (type(number) is not int or not 0 <= number <= _HIGHEST_NUMBER):
         raise MessageError(f"i must be a whole number from 0 to 2^53, not {_kind(number)}")
     if at is not None:
-        if type(at) not in (float, int):
+        if not isinstance(at, float | int):
             raise MessageError(f"t must be Unix seconds, not {_kind(at)}")
         at = _in_seconds(float(at))
     if run is not None and number is not None:
@@ -84,12 +86,34 @@ def decode(body: bytes, received_id: str | None = None) -> Message:
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        keys = orjson.loads(to_text(body) if body.startswith(_MARKS) else body)
-    except (orjson.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        text: bytes | str = to_text(body) if body.startswith(_MARKS) else body
+        try:
+            keys = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            if "infinity" not in str(error):
+                raise
+            keys = _with_huge_numbers(text)
+    except (ValueError, TypeError, RecursionError) as error:
         raise MessageError(f"not JSON: {error}") from None
     if type(keys) is not dict:
         raise MessageError(f"not a JSON object but {_kind(keys)}")
     return keys
+
+
+def _with_huge_numbers(text: bytes | str) -> Any:
+    """Parse JSON that has a number beyond what a double holds, as the largest that it does."""
+
+    def number(digits: str) -> float:
+        return max(-sys.float_info.max, min(float(digits), sys.float_info.max))
+
+    def whole(digits: str) -> int | float:
+        return int(digits) if len(digits) <= 18 else number(digits)
+
+    def refused(name: str) -> None:
+        raise ValueError(f"{name} is no JSON")
+
+    parsed = json.loads(text, parse_float=number, parse_int=whole, parse_constant=refused)
+    return orjson.loads(orjson.dumps(parsed))  # which refuses lone surrogates
 
 
 def _in_seconds(at: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import orjson
@@ -162,6 +163,19 @@ def test_t_is_understood_in_seconds_and_in_parts_of_them(units: int) -> None:
 @pytest.mark.parametrize("at", [0, -1, 1.5, 1e308, 1e30, 1e11])
 def test_a_t_that_is_no_time_stops_no_message(at: float) -> None:
     assert decode(json.dumps({"p": "1", "m": "x", "t": at}).encode()).intended_at == at
+
+
+@pytest.mark.parametrize("at", ["true", "false", "1" + "0" * 400, "-1" + "0" * 5000, "1e400", "1" + "0" * 30])
+def test_a_t_beyond_all_numbers_stops_no_message_either(at: str) -> None:
+    message = decode(b'{"p":"1","m":"x","i":7,"t":%s}' % at.encode(), "i")
+    assert message.number == 7
+    assert message.intended_at is not None and math.isfinite(message.intended_at)
+
+
+@pytest.mark.parametrize("keys", ['"m":"\\ud800"', '"m":"x","n":NaN', '"m":"x","i":' + "9" * 30])
+def test_a_huge_number_lets_nothing_else_through(keys: str) -> None:
+    with pytest.raises(MessageError):
+        decode(('{"p":"1",' + keys + ',"t":1e400}').encode())
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])

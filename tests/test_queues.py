@@ -348,9 +348,13 @@ def test_a_visibility_timeout_too_short_for_the_hand_over_is_said(sqs: Any, serv
     first.check()
     assert first.warning == ""
     url = sqs.get_queue_url(QueueName=f"{name}-2")["QueueUrl"]
-    sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "0"})
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "2"})
     second = open_queue("SQS", options)
     second.check()
-    assert f"{name}-2" in second.warning and "visibility timeout of 0 s" in second.warning
-    for queue in (first, second):
+    assert f"{name}-2" in second.warning and "visibility timeout of 2 s" in second.warning
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "0"})
+    third = open_queue("SQS", options)
+    with pytest.raises(QueueError, match=f"{name}-2.* visibility timeout of 0 s"):
+        third.check()
+    for queue in (first, second, third):
         queue.close()

@@ -94,6 +94,11 @@ class Sqs(Queue):
                 seconds[name] = float(answer["Attributes"]["VisibilityTimeout"])
             shortest = min(seconds, key=seconds.__getitem__)
             self._visibility_seconds = seconds[shortest]
+            if not self._visibility_seconds:
+                raise QueueError(
+                    f"the SQS queue {shortest!r} has a visibility timeout of 0 s: every message would be "
+                    "received again and again while it is handed over; set it to 30 s or more"
+                )
             if self._visibility_seconds < SAFE_VISIBILITY_SECONDS:
                 self.warning = (
                     f"the SQS queue {shortest!r} has a visibility timeout of "
