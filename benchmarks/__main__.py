@@ -21,12 +21,14 @@ from pathlib import Path
 from benchmarks.harness import Bench, Row
 from queuebench.bench.stack import clean_environment
 from queuebench.errors import QueueBenchError
+from queuebench.plumbing.printable import make_output_safe
 
 STAGES = ("publish", "hand_over", "sqs", "worker")
 
 
 def main() -> int:
     """Run the stages; return 1 where a target was missed."""
+    make_output_safe()
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("stages", nargs="*", choices=[*STAGES, []], metavar="STAGE", help=", ".join(STAGES))
     parser.add_argument("--repeats", type=int, default=3, help="of each side (%(default)s)")

@@ -115,8 +115,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         redis_pubsub_url=read.redis_url("REDIS_PUBSUB_URL", "redis://127.0.0.1:6379/0"),
         redis_celery_url=read.redis_url("REDIS_CELERY_URL", "redis://127.0.0.1:6379/1"),
         queue_name=read.queue_name("QUEUE_NAME", "phone_numbers"),
-        aws_region=read.text("AWS_REGION", ""),
-        aws_endpoint_url_sqs=read.url("AWS_ENDPOINT_URL_SQS", ""),
+        aws_region=read.region("AWS_REGION", ""),
+        aws_endpoint_url_sqs=read.url("AWS_ENDPOINT_URL_SQS", "", for_boto=True),
         aws_create_queues=read.flag("AWS_CREATE_QUEUES", False),
         sqs_queues=read.whole("SQS_QUEUES", 1, 1, 100),
         sqs_threads=read.whole("SQS_THREADS", 8, 1, 500),
@@ -197,6 +197,9 @@ _RESERVED = re.compile(
 _NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 
 
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
+
+
 class _Reader:
     """Typed access to one environment; every error names the setting and what it takes."""
 
@@ -247,7 +250,7 @@ class _Reader:
     def bursts(self, name: str, default: str) -> tuple[int, ...]:
         return bursts(self.text(name, "") or default, name)
 
-    def url(self, name: str, default: str) -> str:
+    def url(self, name: str, default: str, for_boto: bool = False) -> str:
         text = self.text(name, default)
         if not text:
             return ""
@@ -261,6 +264,17 @@ class _Reader:
             raise SettingsError(
                 f"{name}={safe_url(text)!r}: a URL that begins with http:// or https:// is needed"
             )
+        host = parts.hostname or ""
+        if for_boto and ":" not in host and not all(map(_LABEL.fullmatch, host.split("."))):
+            raise SettingsError(
+                f"{name}={safe_url(text)!r}: boto3 takes only letters, digits and hyphens in a host's name"
+            )
+        return text
+
+    def region(self, name: str, default: str) -> str:
+        text = self.text(name, default)
+        if text and not _LABEL.fullmatch(text):
+            raise SettingsError(f"{name}={text!r}: a region such as us-east-1 is needed")
         return text
 
     def redis_url(self, name: str, default: str) -> str:

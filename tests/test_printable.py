@@ -83,7 +83,7 @@ def test_a_byte_order_mark_says_how_bytes_are_read(encoding: str) -> None:
     assert to_text("olá ✓".encode(encoding)) == "olá ✓"
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 @pytest.mark.parametrize(
     "command",
     [
@@ -91,6 +91,11 @@ def test_a_byte_order_mark_says_how_bytes_are_read(encoding: str) -> None:
         "subscriber.py",
         "-m queuebench",
         "-m queuebench dead-letters",
+        "-m queuebench monitor --port 0",
+        "-m queuebench endpoint --port 0",
+        "-m queuebench report é→",
+        "-m queuebench bench --set é→=1",
+        "-m queuebench sqs --port 99999",
         "-m celery -A task worker",
     ],
 )

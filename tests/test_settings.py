@@ -68,6 +68,10 @@ def test_an_endpoint_that_is_not_aws_is_local(url: str, local: bool) -> None:
         ("PUSH_URL", "http://a..b/"),
         ("PUSH_URL", "http://host:99999/"),
         ("REDIS_PUBSUB_URL", ""),
+        ("AWS_ENDPOINT_URL_SQS", "http://local_sqs:9324"),
+        ("AWS_ENDPOINT_URL_SQS", "http://-x:9324"),
+        ("AWS_REGION", "us east"),
+        ("AWS_REGION", "us_east!"),
     ],
 )
 def test_a_wrong_value_names_the_setting(name: str, value: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 
 from queuebench.errors import QueueBenchError
 from queuebench.figures import planner
 from queuebench.figures.records import Summary, read_summary
 from queuebench.measuring import series
+from queuebench.plumbing.printable import to_text
 from queuebench.report.page import page_data, write_report
 from queuebench.report.terminal import show
 
@@ -71,6 +73,8 @@ def _summary(path: Path) -> Summary:
         data = path.read_bytes()
     except OSError as error:
         raise ReportError(f"{path} cannot be read: {error.strerror}") from error
+    with contextlib.suppress(UnicodeDecodeError):
+        data = to_text(data).encode()  # an editor may have left a byte order mark
     return read_summary(data, str(path))
 
 

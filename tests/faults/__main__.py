@@ -26,6 +26,7 @@ from typing import Any
 import orjson
 
 from queuebench.bench.stack import Stack
+from queuebench.plumbing.printable import make_output_safe
 from tests import ROOT
 from tests.faults.kinds import BOTH, KINDS, Kind, Layout, sqs_client
 from tests.faults.scene import SETTINGS, GatewayStack, LinedStack, Scene
@@ -250,6 +251,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def main() -> int:
     """Return 0 where every promise was kept."""
+    make_output_safe()
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     parser.add_argument("--faults", type=int, default=200)
