@@ -1,180 +1,48 @@
-"""What the local SQS takes and carries: rates with wrk, receives at a backlog, memory, FIFO quota.
+"""What the local SQS takes and carries: rates with wrk, receives at a backlog, memory, FIFO quota, others.
 
     python -m benchmarks.local_sqs [--messages 1000000] [--seconds 5] [--part rates ...]
 
-`rates` needs wrk (Debian: apt-get install wrk), which is no Python. The server is bound to one core and
-wrk to another. The other parts use the small Python client below, over real HTTP; it alternates between
-a server with a small backlog and one with a large one, so that both are measured under the same load.
+`rates` and `beside` need wrk (Debian: apt-get install wrk), which is no Python. The server is bound to one
+core and wrk to another. The other parts use the small Python client of `sqs_load`, over real HTTP; `backlog`
+alternates between a server with a small backlog and one with a large one, so that both are measured under
+the same load. `beside` installs moto's server and ministack (benchmarks/requirements-emulators.txt) into an
+environment of their own and asks all three the same.
 """
 
 import argparse
 import json
-import os
-import re
-import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import cpu_seconds_of, rss_mib_of
+from benchmarks.sqs_beside import beside
+from benchmarks.sqs_load import (
+    BODY,
+    Client,
+    Server,
+    depth,
+    entries,
+    fill,
+    lua,
+    need_wrk,
+    new_queue,
+    running,
+    wrk,
+)
 
-BODY = "x" * 100
-# FIFO groups of the backlogs
-GROUPS = 10_000
 SMALL_BACKLOG = 1_000
-# requests in flight while a backlog is made
-PIPELINED = 50
-
-
-class Server:
-    """A local SQS as a process of its own, on one core."""
-
-    def __init__(self, *options: str) -> None:
-        core = {max(os.sched_getaffinity(0))}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "queuebench", "sqs", "--port", "0", "--latency", "0", *options],
-            stdout=subprocess.PIPE,
-            text=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, core),
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
-        if found is None:
-            sys.exit(f"the local SQS did not start: {line}")
-        self.port = int(found[1])
-
-    def cpu_seconds(self) -> float:
-        """Return the CPU time used so far."""
-        return cpu_seconds_of(self.process.pid)
-
-    def rss_mib(self) -> float:
-        """Return the resident memory now."""
-        return rss_mib_of(self.process.pid)
-
-
-@contextmanager
-def running(*options: str) -> Iterator[Server]:
-    """Run a server for a while."""
-    server = Server(*options)
-    try:
-        yield server
-    finally:
-        server.process.terminate()
-        server.process.wait(timeout=60)
-
-
-class Client:
-    """One connection that speaks the SQS protocol with as little work as possible."""
-
-    def __init__(self, server: Server) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", server.port))
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._reader = self._socket.makefile("rb", 1 << 20)
-
-    @staticmethod
-    def request(action: str, parameters: dict[str, Any]) -> bytes:
-        """Return the bytes of a request."""
-        body = json.dumps(parameters).encode()
-        head = (
-            f"POST / HTTP/1.1\r\nHost: x\r\nX-Amz-Target: AmazonSQS.{action}\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        )
-        return head.encode() + body
-
-    def send(self, data: bytes) -> None:
-        """Send requests."""
-        self._socket.sendall(data)
-
-    def reply(self) -> tuple[int, bytes]:
-        """Read one reply: status and body."""
-        status = int(self._reader.readline().split()[1])
-        length = 0
-        while (line := self._reader.readline()) != b"\r\n":
-            if line.lower().startswith(b"content-length:"):
-                length = int(line.partition(b":")[2])
-        return status, self._reader.read(length)
-
-    def call(self, action: str, **parameters: Any) -> dict[str, Any]:
-        """Do one action and return its reply, or {} for an error."""
-        self.send(self.request(action, parameters))
-        status, body = self.reply()
-        reply: dict[str, Any] = json.loads(body)
-        return reply if status == 200 else {}
-
-
-def new_queue(client: Client, name: str) -> str:
-    """Create a queue and return its URL."""
-    attributes = {"FifoQueue": "true"} if name.endswith(".fifo") else {}
-    url: str = client.call("CreateQueue", QueueName=name, Attributes=attributes)["QueueUrl"]
-    return url
-
-
-def entries(url: str, first: int) -> list[dict[str, Any]]:
-    """Return a batch of ten, the first of them with this number."""
-    batch: list[dict[str, Any]] = [{"Id": str(i), "MessageBody": BODY} for i in range(10)]
-    if url.endswith(".fifo"):
-        for i, entry in enumerate(batch, first):
-            entry |= {"MessageGroupId": f"g{i % GROUPS}", "MessageDeduplicationId": str(i)}
-    return batch
-
-
-def fill(client: Client, url: str, count: int, first: int = 0) -> float:
-    """Send `count` messages; return the seconds that it took."""
-    started = time.perf_counter()
-    pending = 0
-    for number in range(first, first + count, 10):
-        client.send(Client.request("SendMessageBatch", {"QueueUrl": url, "Entries": entries(url, number)}))
-        pending += 1
-        if pending == PIPELINED or number + 10 >= first + count:
-            for _ in range(pending):
-                status, body = client.reply()
-                if status != 200 or b"Failed" in body:
-                    sys.exit(f"a send failed: {body!r}")
-            pending = 0
-    return time.perf_counter() - started
-
 
 # Rates
 
 
-def lua(action: str, parameters: dict[str, Any]) -> str:
-    """Return a wrk script that repeats one request."""
-    return (
-        f'wrk.method = "POST"\nwrk.headers["X-Amz-Target"] = "AmazonSQS.{action}"\n'
-        f"wrk.body = [==[{json.dumps(parameters)}]==]\n"
-    )
-
-
-def wrk(server: Server, script: str, seconds: int) -> tuple[float, str]:
-    """Return requests a second, and wrk's word on errors."""
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
-        file.write(script)
-        file.flush()
-        core = {min(os.sched_getaffinity(0))}
-        done = subprocess.run(
-            ["wrk", "-t1", "-c16", f"-d{seconds}s", "-s", file.name, f"http://127.0.0.1:{server.port}"],
-            capture_output=True,
-            text=True,
-            check=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, core),
-        )
-    found = re.search(r"Requests/sec:\s*([\d.]+)", done.stdout)
-    errors = re.search(r"(Non-2xx.*|Socket errors.*)", done.stdout)
-    return float(found[1]) if found else 0.0, errors[1] if errors else "no errors"
-
-
 def rates(options: argparse.Namespace) -> None:
     """Requests a second on one core, by wrk."""
-    if not shutil.which("wrk"):
-        sys.exit("wrk is not installed: apt-get install wrk, or leave the part `rates` out")
+    need_wrk()
     for kept in (False, True):
         with (
             tempfile.TemporaryDirectory() as data,
@@ -205,13 +73,6 @@ def rates(options: argparse.Namespace) -> None:
                     f"{share:4.0%} of the core, {errors}"
                 )
             print(f"  left waiting: {depth(client, url):,}")
-
-
-def depth(client: Client, url: str) -> int:
-    """Return how many messages wait."""
-    name = "ApproximateNumberOfMessages"
-    reply = client.call("GetQueueAttributes", QueueUrl=url, AttributeNames=[name])
-    return int(reply["Attributes"][name])
 
 
 # Receives at a backlog, and memory
@@ -319,7 +180,12 @@ def quota(options: argparse.Namespace) -> None:
     )
 
 
-PARTS: dict[str, Callable[[argparse.Namespace], None]] = {"rates": rates, "backlog": backlog, "quota": quota}
+PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "rates": rates,
+    "backlog": backlog,
+    "quota": quota,
+    "beside": beside,
+}
 
 
 def main() -> None:
@@ -329,6 +195,18 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=5, help="of each rate (%(default)s)")
     parser.add_argument(
         "--rounds", type=int, default=150, help="of 20 receives at each backlog (%(default)s)"
+    )
+    parser.add_argument(
+        "--fill-seconds",
+        type=float,
+        default=60,
+        help="beside: the longest to fill a queue of the others (%(default)s)",
+    )
+    parser.add_argument(
+        "--environment",
+        type=Path,
+        metavar="DIR",
+        help="beside: where to install the others, and to find them again (a folder that is removed)",
     )
     parser.add_argument("--part", choices=PARTS, action="append", help="only these (all)")
     options = parser.parse_args()

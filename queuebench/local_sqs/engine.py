@@ -109,7 +109,7 @@ class Engine:
             SqsError: the name or an attribute cannot be used; another queue has the name; one of that
                 name was deleted less than 60 seconds ago.
         """
-        fifo = attributes.get("FifoQueue") == "true"
+        fifo = attributes.get("FifoQueue", "").lower() == "true"
         if fifo and not _FIFO_NAME.fullmatch(name):
             raise invalid_parameter(
                 "The name of a FIFO queue can only include alphanumeric characters, hyphens, or "

@@ -1,0 +1,173 @@
+"""Values that AWS takes, refuses or turns into others, asked of the local SQS over HTTP."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests import local_sqs_fixtures as fixtures
+from tests.local_sqs_fixtures import Sqs, error_of, fresh_name
+
+local = fixtures.local
+local_server = fixtures.local_server
+
+ONE_KIND = (
+    "You can use one type of server-side encryption (SSE) at one time. "
+    "You can either enable KMS SSE or SQS SSE."
+)
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_an_older_handle_of_a_standard_queue_changes_visibility(local: Sqs, count: int) -> None:
+    url = local.queue(VisibilityTimeout=0)
+    local.send(url, "x")
+    handles = [local.receive(url, wait=5)[0]["ReceiptHandle"] for _ in range(count)]
+    (_,) = local.receive(url, wait=5, VisibilityTimeout=600)
+    assert local.bodies(url) == []
+    local.client.change_message_visibility(QueueUrl=url, ReceiptHandle=handles[0], VisibilityTimeout=0)
+    assert local.bodies(url, wait=5) == ["x"]
+
+
+def test_an_older_handle_deletes_nothing_alone_or_in_a_batch(local: Sqs) -> None:
+    # "If you use an old ReceiptHandle, the request will succeed, but the message might not be deleted":
+    # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_DeleteMessage.html
+    # A client that trusts it to delete is wrong on AWS too; here it learns so every time.
+    url = local.queue(VisibilityTimeout=0)
+    local.send(url, "x")
+    (old,) = local.receive(url, wait=5)
+    (new,) = local.receive(url, wait=5, VisibilityTimeout=600)
+    local.delete(url, old)
+    entries = [{"Id": "a", "ReceiptHandle": old["ReceiptHandle"]}]
+    reply = local.client.delete_message_batch(QueueUrl=url, Entries=entries)  # type: ignore[arg-type]
+    assert [entry["Id"] for entry in reply["Successful"]] == ["a"]
+    assert local.attribute(url, "ApproximateNumberOfMessagesNotVisible") == "1"
+    local.delete(url, new)
+    assert local.attribute(url, "ApproximateNumberOfMessagesNotVisible") == "0"
+
+
+@pytest.mark.parametrize("value", ["True", "TRUE", "true", "tRuE"])
+def test_booleans_are_taken_in_any_case(local: Sqs, value: str) -> None:
+    name = fresh_name() + ".fifo"
+    url = local.queue(name, FifoQueue=value, ContentBasedDeduplication=value)
+    assert local.attribute(url, "FifoQueue") == "true"
+    assert local.attribute(url, "ContentBasedDeduplication") == "true"
+    assert local.queue(name, FifoQueue="true", ContentBasedDeduplication="true") == url
+    local.client.set_queue_attributes(QueueUrl=url, Attributes={"ContentBasedDeduplication": "False"})
+    assert local.attribute(url, "ContentBasedDeduplication") == "false"
+    encrypted = local.queue(SqsManagedSseEnabled=value)
+    assert local.attribute(encrypted, "SqsManagedSseEnabled") == "true"
+
+
+@pytest.mark.parametrize("value", ["yes", "1", "", " true"])
+def test_what_is_no_boolean_is_refused(local: Sqs, value: str) -> None:
+    url = local.fifo()
+    code, _ = error_of(
+        local.client.set_queue_attributes, QueueUrl=url, Attributes={"ContentBasedDeduplication": value}
+    )
+    assert code == "InvalidAttributeValue"
+
+
+def test_a_count_given_as_text_comes_back_as_a_number(local: Sqs) -> None:
+    arn = local.arn(local.queue())
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "5"})
+    kept = json.loads(local.attribute(local.queue(RedrivePolicy=policy), "RedrivePolicy"))
+    assert kept == {"deadLetterTargetArn": arn, "maxReceiveCount": 5}
+
+
+@pytest.mark.parametrize("name", ["größe", "имя", "名前", "ñ-1_x.y", "ع"])
+def test_letters_beyond_ascii_are_letters_of_a_message_attributes_name(local: Sqs, name: str) -> None:
+    url = local.queue()
+    # the client verifies the digest of the attributes, too
+    local.send(url, "x", MessageAttributes={name: {"DataType": "String", "StringValue": "wert"}})
+    (message,) = local.receive(url, MessageAttributeNames=[name])
+    assert message["MessageAttributes"][name]["StringValue"] == "wert"
+
+
+@pytest.mark.parametrize("name", ["a b", "a/b", "a😀", "a€", ".a", "a.", "a..b", "AWS.a", "x" * 257])
+def test_other_characters_are_not(local: Sqs, name: str) -> None:
+    code, _ = error_of(
+        local.client.send_message,
+        QueueUrl=local.queue(),
+        MessageBody="x",
+        MessageAttributes={name: {"DataType": "String", "StringValue": "v"}},
+    )
+    assert code == "InvalidParameterValue"
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        (["*"], {"a.b", "a.c", "d"}),
+        (["All"], {"a.b", "a.c", "d"}),
+        ([".*"], {"a.b", "a.c", "d"}),
+        (["a.*"], {"a.b", "a.c"}),
+        (["d", "a.b"], {"a.b", "d"}),
+        (["nothing"], set()),
+        ([], set()),
+    ],
+)
+def test_which_message_attributes_are_asked_for(local: Sqs, asked: list[str], given: set[str]) -> None:
+    url = local.queue()
+    one = {"DataType": "String", "StringValue": "v"}
+    local.send(url, "x", MessageAttributes={"a.b": one, "a.c": one, "d": one})
+    (message,) = local.receive(url, MessageAttributeNames=asked)
+    assert set(message.get("MessageAttributes", {})) == given
+
+
+def kms(local: Sqs, url: str) -> dict[str, str]:
+    names = ["KmsMasterKeyId", "KmsDataKeyReusePeriodSeconds", "SqsManagedSseEnabled"]
+    return dict(local.client.get_queue_attributes(QueueUrl=url, AttributeNames=names).get("Attributes", {}))  # type: ignore[arg-type]
+
+
+def test_a_key_takes_the_place_of_the_queues_own_encryption_and_gives_it_back(local: Sqs) -> None:
+    url = local.queue()
+    assert kms(local, url) == {"SqsManagedSseEnabled": "true"}
+    local.client.set_queue_attributes(QueueUrl=url, Attributes={"KmsMasterKeyId": "alias/a"})
+    assert kms(local, url) == {
+        "KmsMasterKeyId": "alias/a",
+        "KmsDataKeyReusePeriodSeconds": "300",
+        "SqsManagedSseEnabled": "false",
+    }
+    # over two calls as in one
+    for attributes in ({"SqsManagedSseEnabled": "true"}, {"SqsManagedSseEnabled": "True"}):
+        refused = error_of(local.client.set_queue_attributes, QueueUrl=url, Attributes=attributes)
+        assert refused == ("InvalidAttributeName", ONE_KIND)
+    local.client.set_queue_attributes(QueueUrl=url, Attributes={"KmsMasterKeyId": ""})
+    assert "KmsMasterKeyId" not in kms(local, url)
+    local.client.set_queue_attributes(QueueUrl=url, Attributes={"SqsManagedSseEnabled": "true"})
+    assert kms(local, url) == {"SqsManagedSseEnabled": "true"}
+
+
+def test_both_kinds_of_encryption_in_one_call_are_refused(local: Sqs) -> None:
+    both = {"KmsMasterKeyId": "alias/a", "SqsManagedSseEnabled": "true"}
+    assert error_of(local.client.create_queue, QueueName=fresh_name(), Attributes=both) == (
+        "InvalidAttributeName",
+        ONE_KIND,
+    )
+    assert local.queue(KmsMasterKeyId="alias/a", SqsManagedSseEnabled="false")
+
+
+@pytest.mark.parametrize("value", ["59", "86401", "-1", "soon", "60.0"])
+def test_the_reuse_of_a_data_key_is_a_minute_to_a_day(local: Sqs, value: str) -> None:
+    attributes = {"KmsMasterKeyId": "alias/a", "KmsDataKeyReusePeriodSeconds": value}
+    code, _ = error_of(local.client.create_queue, QueueName=fresh_name(), Attributes=attributes)
+    assert code == "InvalidAttributeValue"
+    for taken in ("60", "86400"):
+        assert local.queue(KmsMasterKeyId="alias/a", KmsDataKeyReusePeriodSeconds=taken)
+
+
+@pytest.mark.parametrize("token", ["x", "AAAA", "🙂"])
+def test_a_token_that_no_page_gave_is_refused(local: Sqs, token: str) -> None:
+    code, _ = error_of(local.client.list_queues, MaxResults=2, NextToken=token)
+    assert code in ("InvalidParameterValue", "AWS.SimpleQueueService.InvalidParameterValue")
+
+
+def test_a_queue_of_another_account_is_not_ours(local: Sqs) -> None:
+    url = local.queue()
+    start, account, name = url.rsplit("/", 2)
+    other = f"{start}/{'1' * len(account)}/{name}"
+    assert account != "1" * len(account)
+    code, _ = error_of(local.client.send_message, QueueUrl=other, MessageBody="x")
+    assert code == "AWS.SimpleQueueService.NonExistentQueue"
+    assert local.bodies(url) == []
