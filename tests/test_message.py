@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from queuebench.broker.dead_letters import DeadLetter, of_task
 from queuebench.errors import MessageError
 from queuebench.message import MAX_BODY_BYTES, Message, decode
+from queuebench.plumbing.printable import safe_text
 
 
 def test_the_smallest_message_is_a_phone_and_a_text() -> None:
@@ -119,7 +120,7 @@ def test_what_is_encoded_is_decoded(
 
 @given(st.binary(max_size=100), texts)
 def test_a_dead_letter_keeps_any_body(body: bytes, reason: str) -> None:
-    letter = DeadLetter(reason, body, at=1.0)
+    letter = DeadLetter(safe_text(reason), body, at=1.0)
     assert DeadLetter.decode(letter.encode()) == letter
 
 
