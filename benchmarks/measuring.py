@@ -26,7 +26,7 @@ from typing import Any
 from redis import Redis
 
 from benchmarks.harness import cpu_seconds, until
-from benchmarks.worker import SLOTS, Shipping
+from benchmarks.worker import SLOTS, WorkerSide
 from queuebench.bench.stack import Service, Stack
 
 ALLOWED = 0.05
@@ -133,19 +133,19 @@ def hand_over(stack: Stack, measured: bool, messages: int) -> float:
 
 def ship(stack: Stack, messages: int) -> dict[bool, float]:
     """Return the CPU seconds a shipment of two workers, one measured, one not, that ship in turn."""
-    shippings: dict[bool, Shipping] = {}
+    sides: dict[bool, WorkerSide] = {}
     workers: dict[bool, Service] = {}
     with ExitStack() as opened:
         for measured in (True, False):
             own = Stack(Path(tempfile.mkdtemp(dir=stack.folder)), "REDIS", settings={"PUSH_SECONDS": "0.1"})
             opened.callback(own.close)
-            shippings[measured] = Shipping(own)
-            workers[measured] = cut(shippings[measured].our_worker(SLOTS), measured)
+            sides[measured] = WorkerSide(own)
+            workers[measured] = cut(sides[measured].our_worker(SLOTS), measured)
             workers[measured].start()
-            shippings[measured].ship(SLOTS)
+            sides[measured].ship(SLOTS)
 
         def work(measured: bool) -> None:
-            shippings[measured].ship(SLOTS)
+            sides[measured].ship(SLOTS)
 
         return spent(workers, work, messages // SLOTS, SLOTS)
 

@@ -26,7 +26,7 @@ SLOT_COUNTS = (250, 500, 1000)
 BEGINNING, ENDING = 5, 2
 
 
-class Shipping:
+class WorkerSide:
     """A broker, an endpoint, a monitor, and workers that take turns at them."""
 
     def __init__(self, stack: Stack) -> None:
@@ -143,12 +143,12 @@ def rows(bench: Bench) -> Iterator[Row]:
     """Measure."""
     messages = bench.sized(3_000)
     with closing(bench.stack("REDIS", {})) as stack:
-        shipping = Shipping(stack)
+        side = WorkerSide(stack)
         samples = bench.alternate(
             {
-                "stock Celery, kombu, requests": lambda: shipping.stock(messages),
-                "worker, one task a shipment": lambda: shipping.ours(3 * messages, 1),
-                f"worker, {PER_TASK} shipments a task": lambda: shipping.ours(3 * messages, PER_TASK),
+                "stock Celery, kombu, requests": lambda: side.stock(messages),
+                "worker, one task a shipment": lambda: side.ours(3 * messages, 1),
+                f"worker, {PER_TASK} shipments a task": lambda: side.ours(3 * messages, PER_TASK),
             }
         )
         stock, one, several = (median(of, lambda sample: sample.cpu_us) for of in samples.values())
@@ -164,7 +164,7 @@ def rows(bench: Bench) -> Iterator[Row]:
             )  # fmt: skip
         rounds = max(BEGINNING + ENDING + 5, int(30 * bench.scale))
         full = bench.alternate(
-            {f"worker, {slots:,} slots": partial(shipping.steady, slots, rounds) for slots in SLOT_COUNTS}
+            {f"worker, {slots:,} slots": partial(side.steady, slots, rounds) for slots in SLOT_COUNTS}
         )
         for slots, (name, runs) in zip(SLOT_COUNTS, full.items(), strict=True):
             rate = median(runs, lambda sample: sample.rate)

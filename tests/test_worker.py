@@ -12,15 +12,15 @@ from gevent import GreenletExit
 
 from queuebench import settings
 from queuebench.message import Message
-from queuebench.pipeline.worker import Shipping
+from queuebench.pipeline.worker import Worker
 from tests.held_endpoint import Held
 
 SLOTS = 3
 
 
 @pytest.fixture
-def shipping(held: Held) -> Shipping:
-    return Shipping(settings.load({"PUSH_URL": held.url, "WORKER_SLOTS": str(SLOTS)}))
+def worker(held: Held) -> Worker:
+    return Worker(settings.load({"PUSH_URL": held.url, "WORKER_SLOTS": str(SLOTS)}))
 
 
 def message(number: int) -> Message:
@@ -34,11 +34,11 @@ def until(done: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_no_more_shipments_are_under_way_than_slots_however_they_come(held: Held, shipping: Shipping) -> None:
+def test_no_more_shipments_are_under_way_than_slots_however_they_come(held: Held, worker: Worker) -> None:
     with ThreadPoolExecutor(8) as tasks:
-        ended = [tasks.submit(shipping.ship, message(number), None) for number in range(5)]
+        ended = [tasks.submit(worker.push, message(number), None) for number in range(5)]
         ended += [
-            tasks.submit(shipping.ship_several, [message(first + n) for n in range(5)], None)  # type: ignore[arg-type]
+            tasks.submit(worker.push_several, [message(first + n) for n in range(5)], None)  # type: ignore[arg-type]
             for first in (10, 20)
         ]
         until(lambda: held.now == SLOTS)
@@ -49,12 +49,12 @@ def test_no_more_shipments_are_under_way_than_slots_however_they_come(held: Held
 
 
 def test_what_waits_for_a_slot_when_the_worker_is_told_to_stop_goes_back_unbegun(
-    held: Held, shipping: Shipping
+    held: Held, worker: Worker
 ) -> None:
     with ThreadPoolExecutor(6) as tasks:
-        ended = [tasks.submit(shipping.ship, message(number), None) for number in range(6)]
+        ended = [tasks.submit(worker.push, message(number), None) for number in range(6)]
         until(lambda: held.now == SLOTS)
-        shipping._give_back()
+        worker._give_back()
         held.may_answer.set()
         wait(ended, timeout=20)
         left = [task for task in ended if isinstance(task.exception(), Reject)]
@@ -65,14 +65,14 @@ def test_what_waits_for_a_slot_when_the_worker_is_told_to_stop_goes_back_unbegun
 
 @pytest.mark.parametrize("end", [SystemExit, GreenletExit])
 def test_a_shipment_that_is_told_to_end_goes_back_and_does_not_count_as_shipped(
-    held: Held, shipping: Shipping, monkeypatch: pytest.MonkeyPatch, end: type[BaseException]
+    held: Held, worker: Worker, monkeypatch: pytest.MonkeyPatch, end: type[BaseException]
 ) -> None:
     def push(shipment: Message, *_: object) -> None:
         if shipment.number == 1:
             raise end
 
-    monkeypatch.setattr(shipping._pusher, "push", push)
-    assert shipping.ship_several([message(number) for number in range(3)], None) == [message(1)]
+    monkeypatch.setattr(worker._pusher, "push", push)
+    assert worker.push_several([message(number) for number in range(3)], None) == [message(1)]
     with pytest.raises(Reject) as given_back:
-        shipping.ship(message(1), None)
+        worker.push(message(1), None)
     assert given_back.value.requeue

@@ -13,17 +13,17 @@ from celery.exceptions import Reject
 from queuebench import settings
 from queuebench.broker.broker import celery_settings
 from queuebench.broker.transport.celery import refuse_options
-from queuebench.pipeline.worker import Shipping, message_of, time_of
+from queuebench.pipeline.worker import Worker, message_of, time_of
 from queuebench.plumbing.printable import make_output_safe
 
 make_output_safe()
 
 SETTINGS = settings.load_or_exit("worker")
 
-shipping = Shipping(SETTINGS)
+worker = Worker(SETTINGS)
 app = Celery("queuebench")
 app.conf.update(
-    celery_settings(SETTINGS.redis_celery_url, shipping.tasks),
+    celery_settings(SETTINGS.redis_celery_url, worker.tasks),
     task_annotations={"*": {"Request": "queuebench.pipeline.worker:KeptRequest"}},
     task_serializer="json",
     accept_content=["json"],
@@ -32,7 +32,7 @@ app.conf.update(
     worker_redirect_stdouts=False,
 )
 
-shipping.attach(app)
+worker.attach(app)
 refuse_options("threads", "gevent")
 
 
@@ -48,14 +48,14 @@ def push_data(
 ) -> None:
     """Ship one message; the task's id is the message's. Times are Unix seconds."""
     shipment = message_of(self.request.id, phone, message, run, number, intended_at)
-    shipping.ship(shipment, time_of(handed_over_at))
+    worker.push(shipment, time_of(handed_over_at))
 
 
 @app.task(name="push_several", bind=True)
 def push_several(self: Task, shipments: list[Any], handed_over_at: float | None = None) -> None:
     """Ship several messages, each in a slot of its own; those that a stop cuts short go back alone."""
     messages = [message_of(*fields) for fields in shipments]
-    left = shipping.ship_several(messages, time_of(handed_over_at))
+    left = worker.push_several(messages, time_of(handed_over_at))
     if left:
         try:
             self.apply_async((left, handed_over_at))

@@ -39,7 +39,7 @@ KEEP_PAUSE_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
-class Shipping:
+class Worker:
     """The worker's side of the pipeline; nothing connects before the first task."""
 
     def __init__(self, settings: Settings) -> None:
@@ -63,7 +63,7 @@ class Shipping:
         self._unkept = 0
         self._telemetry = Telemetry("worker", settings.monitor_url, slots=slots)
 
-    def ship(self, message: Message, handed_over_at: float | None) -> None:
+    def push(self, message: Message, handed_over_at: float | None) -> None:
         """Deliver a message or put it with the dead letters.
 
         Raises:
@@ -71,7 +71,7 @@ class Shipping:
         """
         try:
             with self._credit.of_task() as waits:
-                self._ship(message, handed_over_at, waits)
+                self._push(message, handed_over_at, waits)
         except MemoryError as error:
             raise Reject(str(error), requeue=True) from error
         except Exception:
@@ -80,11 +80,11 @@ class Shipping:
             # A thread that is told to end, a greenlet that is killed: Celery takes the latter for a success.
             raise Reject(_reason(cut_short), requeue=True) from None
 
-    def ship_several(self, messages: Sequence[Message], handed_over_at: float | None) -> list[Message]:
+    def push_several(self, messages: Sequence[Message], handed_over_at: float | None) -> list[Message]:
         """Ship each message, and return those that a stop has cut short."""
         with self._credit.of_task() as waits:
 
-            def ship(message: Message) -> None:
+            def push(message: Message) -> None:
                 lent = False
 
                 def lend() -> None:
@@ -95,12 +95,12 @@ class Shipping:
                         self._slots.lend(1)
 
                 try:
-                    self._ship(message, handed_over_at, lend)
+                    self._push(message, handed_over_at, lend)
                 finally:
                     if lent:
                         self._slots.lend(-1)
 
-            failed = self._slots.each(ship, messages)
+            failed = self._slots.each(push, messages)
         left = []
         for message, failure in failed:
             if isinstance(failure, Exception) and not isinstance(failure, Reject):
@@ -109,7 +109,7 @@ class Shipping:
                 left.append(message)
         return left
 
-    def _ship(self, message: Message, handed_over_at: float | None, waits: Callable[[], object]) -> None:
+    def _push(self, message: Message, handed_over_at: float | None, waits: Callable[[], object]) -> None:
         course, failure = Course(), ""
         try:
             self._pusher.push(message, course, waits)
@@ -174,7 +174,7 @@ class Shipping:
 
     def attach(self, app: Any) -> None:
         """Follow the worker that runs this process, if one does: its start and its stop."""
-        KeptRequest.shipping = self
+        KeptRequest.keeper = self
         self._credit.at_hand = self._at_hand
         app.steps["consumer"].add(self._credit.step())
         for signal, receiver in (
@@ -216,7 +216,7 @@ class KeptRequest(Request):
     Celery's own signal for a failed task comes as well, but what goes wrong in its receivers is swallowed.
     """
 
-    shipping: ClassVar[Shipping]
+    keeper: ClassVar[Worker]
     never_begun: ClassVar[dict[str, BaseException]] = {}
 
     def acknowledge(self) -> None:
@@ -240,7 +240,7 @@ class KeptRequest(Request):
         """Keep it; False: the worker is to stop before that could be done."""
         envelope = dumps(self._message._raw).encode()
         try:
-            self.shipping.keep(dead_letters.of_task(envelope, _reason(failure)))
+            self.keeper.keep(dead_letters.of_task(envelope, _reason(failure)))
         except Reject:
             return False
         return True

@@ -5,17 +5,17 @@ import signal
 
 from queuebench.message import Message
 from queuebench.pipeline.app import app
-from queuebench.pipeline.worker import Shipping
+from queuebench.pipeline.worker import Worker
 
 __all__ = ["app"]
 
-_ship = Shipping.ship
+_push = Worker.push
 
 
-def _ship_or_die(self: Shipping, message: Message, handed_over_at: float | None) -> None:
+def _push_or_die(self: Worker, message: Message, handed_over_at: float | None) -> None:
     if message.text == "poison":
         os.kill(os.getpid(), signal.SIGKILL)
-    _ship(self, message, handed_over_at)
+    _push(self, message, handed_over_at)
 
 
-Shipping.ship = _ship_or_die  # type: ignore[method-assign]
+Worker.push = _push_or_die  # type: ignore[method-assign]
