@@ -17,6 +17,8 @@ from queuebench.plumbing.http_limits import MAX_BODY_BYTES, MAX_HEAD_BYTES
 from tests import local_sqs_fixtures as fixtures
 from tests.local_sqs_fixtures import Sqs, running
 
+pytestmark = pytest.mark.slow
+
 local = fixtures.local
 local_server = fixtures.local_server
 

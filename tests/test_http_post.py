@@ -17,6 +17,8 @@ from queuebench.errors import QueueBenchError
 from queuebench.plumbing.http_post import NoConnectionError, Poster, PostError, TlsError
 from tests.scripted_endpoint import OK, Scripted, says, status
 
+pytestmark = pytest.mark.slow
+
 INTERIM = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
 
 

@@ -22,6 +22,8 @@ from queuebench.message import Message
 from queuebench.pipeline.hand_over import HandOver
 from tests.scripted_endpoint import OK, Scripted, says, status
 
+pytestmark = pytest.mark.slow
+
 
 class Place:
     """A broker, an endpoint that refuses, and a worker."""

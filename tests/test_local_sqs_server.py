@@ -28,6 +28,8 @@ from tests.local_sqs_fixtures import (
     running,
 )
 
+pytestmark = pytest.mark.slow
+
 local = fixtures.local
 local_server = fixtures.local_server
 

@@ -28,6 +28,8 @@ from queuebench.monitor.probing import Probe
 from queuebench.settings import load
 from tests.test_run import SETTINGS, opened, report, totals
 
+pytestmark = pytest.mark.slow
+
 JSON = {"content-type": "application/json"}
 
 

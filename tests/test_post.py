@@ -19,6 +19,8 @@ from queuebench.pipeline.post import Course, GivenUp, Pusher, Stopped, Verdict, 
 from tests.held_endpoint import Held
 from tests.scripted_endpoint import OK, Scripted, says, status
 
+pytestmark = pytest.mark.slow
+
 
 def message(number: int) -> Message:
     return Message(f"run-{number}", "+5511999990000", "hello", "run", number)

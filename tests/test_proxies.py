@@ -12,6 +12,8 @@ import pytest
 from queuebench.plumbing.proxies import is_own, proxy_of
 from tests import ROOT
 
+pytestmark = pytest.mark.slow
+
 PROXY = "http://127.0.0.1:9"
 
 

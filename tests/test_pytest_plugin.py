@@ -12,6 +12,8 @@ import pytest
 from queuebench.bench.stack import clean_environment
 from tests import ROOT
 
+pytestmark = pytest.mark.slow
+
 USER = """
 import boto3
 import pytest

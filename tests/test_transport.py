@@ -19,6 +19,8 @@ from queuebench.broker import transport
 from queuebench.errors import SettingsError
 from tests.transport_fixtures import Line, Server, broker, empty, server, until
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["broker", "server"]
 
 Connect = Callable[..., Connection]
