@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -171,3 +172,112 @@ def test_a_queue_of_another_account_is_not_ours(local: Sqs) -> None:
     code, _ = error_of(local.client.send_message, QueueUrl=other, MessageBody="x")
     assert code == "AWS.SimpleQueueService.NonExistentQueue"
     assert local.bodies(url) == []
+
+
+def test_a_batch_with_an_entry_without_a_deduplication_id_fails_as_a_whole(local: Sqs) -> None:
+    url = local.fifo()
+    entries: Any = [
+        {"Id": "a", "MessageBody": "a", "MessageGroupId": "g", "MessageDeduplicationId": "d"},
+        {"Id": "b", "MessageBody": "b", "MessageGroupId": "g"},
+    ]
+    assert error_of(local.client.send_message_batch, QueueUrl=url, Entries=entries) == (
+        "InvalidParameterValue",
+        "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided "
+        "explicitly",
+    )
+    assert local.bodies(url) == []
+    content_based = local.fifo(ContentBasedDeduplication="true")
+    assert len(local.client.send_message_batch(QueueUrl=content_based, Entries=entries)["Successful"]) == 2
+
+
+@pytest.mark.parametrize("name", ["DeduplicationScope", "FifoThroughputLimit"])
+def test_what_is_for_fifo_queues_alone_is_said_of_it(local: Sqs, name: str) -> None:
+    value = {"DeduplicationScope": "queue", "FifoThroughputLimit": "perQueue"}[name]
+    assert error_of(local.client.create_queue, QueueName=fresh_name(), Attributes={name: value}) == (
+        "InvalidAttributeName",
+        f"You can specify the {name} only when FifoQueue is set to true.",
+    )
+
+
+def test_the_reuse_of_a_data_key_is_shown_with_a_key_alone(local: Sqs) -> None:
+    url = local.queue(KmsDataKeyReusePeriodSeconds="600")
+    names: Any = ["KmsMasterKeyId", "KmsDataKeyReusePeriodSeconds"]
+    assert "Attributes" not in local.client.get_queue_attributes(QueueUrl=url, AttributeNames=names)
+    local.client.set_queue_attributes(QueueUrl=url, Attributes={"KmsMasterKeyId": "alias/aws/sqs"})
+    shown = local.client.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    assert shown == {"KmsMasterKeyId": "alias/aws/sqs", "KmsDataKeyReusePeriodSeconds": "300"}
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        (
+            '{"deadLetterTargetArn":"%s","maxReceiveCount":1001}',
+            "Invalid value for maxReceiveCount: 1001, valid values are from 1 to 1000 both inclusive.",
+        ),
+        (
+            '{"deadLetterTargetArn":"queue","maxReceiveCount":1}',
+            "Dead-letter target ARN should be fully qualified ARN.",
+        ),
+        (
+            '{"deadLetterTargetArn":"%s","maxReceiveCount":1,"colour":"red"}',
+            "Only following attributes are supported: [maxReceiveCount, deadLetterTargetArn].",
+        ),
+    ],
+)
+def test_a_redrive_policy_that_cannot_be_is_refused_with_its_reason(
+    local: Sqs, policy: str, reason: str
+) -> None:
+    policy = policy.replace("%s", local.arn(local.queue()))
+    assert error_of(
+        local.client.create_queue, QueueName=fresh_name(), Attributes={"RedrivePolicy": policy}
+    ) == ("InvalidParameterValue", f"Value {policy} for parameter RedrivePolicy is invalid. Reason: {reason}")
+
+
+def test_a_page_is_of_what_its_token_was_given_for(local: Sqs) -> None:
+    prefix = fresh_name()
+    for number in range(3):
+        local.queue(f"{prefix}-{number}")
+    first = local.client.list_queues(QueueNamePrefix=prefix, MaxResults=2)
+    token = first["NextToken"]
+    rest = local.client.list_queues(QueueNamePrefix=prefix, MaxResults=2, NextToken=token)
+    assert len(first["QueueUrls"] + rest["QueueUrls"]) == 3
+    assert (
+        "must not change the other request"
+        in error_of(local.client.list_queues, QueueNamePrefix=prefix[:-1], MaxResults=2, NextToken=token)[1]
+    )
+    assert "MaxResults is a mandatory parameter" in error_of(local.client.list_queues, NextToken=token)[1]
+
+
+@pytest.mark.parametrize(
+    ("address", "code"),
+    [
+        ("http://sqs.eu-west-1.localhost:9324/000000000000/{}", "AWS.SimpleQueueService.NonExistentQueue"),
+        ("https://eu-west-1.queue.amazonaws.com/000000000000/{}", "AWS.SimpleQueueService.NonExistentQueue"),
+        ("{}", "InvalidAddress"),
+    ],
+)
+def test_a_queue_url_names_account_and_region(local: Sqs, address: str, code: str) -> None:
+    name = fresh_name()
+    local.queue(name)
+    ours = f"http://sqs.us-east-1.localhost:9324/000000000000/{name}"
+
+    ask = local.client.get_queue_attributes
+    assert ask(QueueUrl=ours)
+    assert error_of(ask, QueueUrl=address.format(name))[0] == code
+
+
+def test_characters_that_a_value_cannot_have_are_another_error_than_in_a_body(local: Sqs) -> None:
+    attribute: Any = {"a": {"DataType": "String", "StringValue": "x\x08"}}
+    code, message = error_of(
+        local.client.send_message, QueueUrl=local.queue(), MessageBody="x", MessageAttributes=attribute
+    )
+    assert code == "InvalidParameterValue"
+    assert "'#x8' was found in the message attribute 'a' value" in message
+
+
+def test_what_is_no_arn_is_told_its_form(local: Sqs) -> None:
+    for call in (local.client.start_message_move_task, local.client.list_message_move_tasks):
+        code, message = error_of(call, SourceArn="queue")
+        assert code == "InvalidParameterValue"
+        assert message.startswith("You must use this format to specify the SourceArn: arn:<partition>:")

@@ -1,5 +1,6 @@
 """The actions of the SQS API: a request's JSON in, the reply's JSON out."""
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,6 +46,12 @@ MAX_WAIT_SECONDS = 20
 MAX_DELAY_SECONDS = 900
 _MAX_PAGE = 1000
 _MAX_TAGS = 50
+_NO_DEDUPLICATION_ID = (
+    "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided "
+    "explicitly"
+)
+# https://docs.aws.amazon.com/general/latest/gr/sqs-service.html, and the legacy endpoints there
+_REGION_OF_HOST = re.compile(r"https?://(?:sqs\.([a-z0-9-]+)|([a-z0-9-]+)\.queue)\.")
 
 
 @dataclass(slots=True)
@@ -82,35 +89,45 @@ class ReceiveRequest:
     wants: Callable[[str], bool] | None
 
 
-def _name_in(url: str) -> str:
-    """Return the queue's name in a QueueUrl: …/account/name, or the name alone.
+def _name_in(url: str, region: str) -> str:
+    """Return the queue's name in a QueueUrl, …/account/name.
 
     Raises:
-        SqsError: it names another account.
+        SqsError: it is no such address, or names another account or region.
     """
-    account, _, name = url.rstrip("/").rpartition("/")
+    account, slash, name = url.rstrip("/").rpartition("/")
+    if url and not slash:
+        raise SqsError("InvalidAddress", f"The address {url} is not valid for this endpoint.")
     account = account.rpartition("/")[2]
     if len(account) == 12 and account.isdecimal() and account != ACCOUNT:
+        raise queue_does_not_exist()
+    found = _REGION_OF_HOST.match(url)
+    if found and (found[1] or found[2]) != region:
         raise queue_does_not_exist()
     return name
 
 
-def _token_of_name(name: str) -> str:
-    return urlsafe_b64encode(f"after:{name}".encode()).decode()
+def _token_of(name: str, asked: str) -> str:
+    return urlsafe_b64encode(f"after:{name}:{asked}".encode()).decode()
 
 
-def _name_of_token(token: str) -> str:
+def _name_of_token(token: str, asked: str) -> str:
     """Return after which name a page begins.
 
     Raises:
-        SqsError: no page ended with this token.
+        SqsError: no page ended with this token, or not one of what is asked for.
     """
     try:
-        mark, _, name = urlsafe_b64decode(token.encode()).decode().partition(":")
+        mark, name, was_asked = urlsafe_b64decode(token.encode()).decode().split(":")
     except ValueError:
-        mark = name = ""
-    if mark != "after" or not name or _token_of_name(name) != token:
+        mark = name = was_asked = ""
+    if mark != "after" or not name or _token_of(name, was_asked) != token:
         raise invalid_parameter("Invalid or expired next token.")
+    if was_asked != asked:
+        raise invalid_parameter(
+            "Invalid NextToken value. If you are passing in NextToken, you must not change the other request "
+            "parameters."
+        )
     return name
 
 
@@ -167,7 +184,9 @@ class Api:
     # Queues
 
     def _queue(self, request: Json, call: Call, limited: str | None = None) -> Queue:
-        queue = call.queue = self.engine.queue(_name_in(required(request, "QueueUrl", str)))
+        queue = call.queue = self.engine.queue(
+            _name_in(required(request, "QueueUrl", str), self.engine.region)
+        )
         if limited is not None and not queue.admits_call(limited, call.now):
             raise throttled()
         return queue
@@ -205,14 +224,17 @@ class Api:
             request, "MaxResults", 1, _MAX_PAGE, _MAX_PAGE, "MaxResults must be >= 1 and <= 1000."
         )
         after = optional(request, "NextToken", str)
+        asked = optional(request, "QueueNamePrefix", str) or (call.queue.name if call.queue else "")
         if after is not None:
             if optional(request, "MaxResults", int) is None:
-                raise invalid_parameter("MaxResults is required when NextToken is given.")
-            last = _name_of_token(after)
+                raise invalid_parameter(
+                    "MaxResults is a mandatory parameter when you provide a value for NextToken."
+                )
+            last = _name_of_token(after, asked)
             names = [name for name in names if name > last]
         page = {key: [self._url(name, call) for name in names[:size]]}
         if len(names) > size and optional(request, "MaxResults", int) is not None:
-            return {**page, "NextToken": _token_of_name(names[size - 1])}
+            return {**page, "NextToken": _token_of(names[size - 1], asked)}
         return page if page[key] or key != "QueueUrls" else {}
 
     def _get_queue_attributes(self, request: Json, call: Call) -> Json:
@@ -317,6 +339,12 @@ class Api:
         if queue.is_fifo and any(optional(entry, "MessageGroupId", str) is None for entry in entries):
             # the whole request fails, and with another code than a single message's
             raise invalid_parameter("The request must contain the parameter MessageGroupId.")
+        if (
+            isinstance(queue, FifoQueue)
+            and not queue.content_based_deduplication
+            and any(optional(entry, "MessageDeduplicationId", str) is None for entry in entries)
+        ):
+            raise invalid_parameter(_NO_DEDUPLICATION_ID)
 
         def send(entry: Json) -> Json:
             message, _ = self._message(queue, entry, call)
@@ -380,10 +408,7 @@ class Api:
                 raise missing_parameter("MessageGroupId")
             if dedup_id is None:
                 if not queue.content_based_deduplication:
-                    raise invalid_parameter(
-                        "The queue should either have ContentBasedDeduplication enabled or "
-                        "MessageDeduplicationId provided explicitly"
-                    )
+                    raise invalid_parameter(_NO_DEDUPLICATION_ID)
                 dedup_id = sha256(body.encode()).hexdigest()
         elif dedup_id is not None:
             raise invalid_value(

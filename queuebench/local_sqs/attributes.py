@@ -1,6 +1,7 @@
 """Queue attributes: their names, defaults, ranges, and what follows from them."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ _FIFO = {
     "DeduplicationScope": ("queue", ("queue", "messageGroup")),
     "FifoThroughputLimit": ("perQueue", ("perQueue", "perMessageGroupId")),
 }
+_ARN = re.compile(r"arn:[^:]+:[^:]*:[^:]*:[^:]*:[^:]+")
+_NO_ALLOW_POLICY = "Amazon SQS can't create the redrive allow policy"
 COUNTS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed",
           "ApproximateNumberOfMessagesNotVisible")  # fmt: skip
 READABLE = {
@@ -87,14 +90,18 @@ def changed_attributes(
                 raise invalid_attribute(name)
             value = str(int(value))
         elif name in _FIFO:
-            if not fifo:
+            if not fifo and name == "ContentBasedDeduplication":
                 raise unknown_attribute(name)
+            if not fifo:
+                raise SqsError(
+                    "InvalidAttributeName", f"You can specify the {name} only when FifoQueue is set to true."
+                )
             if name == "ContentBasedDeduplication":
                 value = value.lower()
             if value not in _FIFO[name][1]:
                 raise invalid_attribute(name)
-        elif name == "RedrivePolicy" and value:
-            value = _with_whole_count(value, parse_redrive_policy(value).max_receive_count)
+        elif name == "RedrivePolicy":
+            value = value and _with_whole_count(value, parse_redrive_policy(value).max_receive_count)
         elif name == "RedriveAllowPolicy" and value:
             parse_redrive_allow_policy(value)
         elif name == "SqsManagedSseEnabled":
@@ -141,7 +148,8 @@ def _check_encryption(after: dict[str, str], requested: Mapping[str, str]) -> No
             )
         after["SqsManagedSseEnabled"] = "false"
         after.setdefault("KmsDataKeyReusePeriodSeconds", "300")
-    elif "KmsMasterKeyId" in requested:
+    else:
+        # without a key AWS takes it, and ignores it
         after.pop("KmsDataKeyReusePeriodSeconds", None)
 
 
@@ -173,14 +181,21 @@ def parse_redrive_policy(text: str) -> RedrivePolicy:
             raise invalid_value(
                 text, "RedrivePolicy", f"Redrive policy does not contain mandatory attribute: {key}."
             )
-    arn, count = policy["deadLetterTargetArn"], policy["maxReceiveCount"]
-    if not isinstance(arn, str) or not arn.startswith("arn:"):
-        raise invalid_value(text, "RedrivePolicy", "Invalid value for deadLetterTargetArn.")
-    if isinstance(count, str) and count.isascii() and count.isdigit():
-        count = int(count)
+    arn, given = policy["deadLetterTargetArn"], policy["maxReceiveCount"]
+    count = int(given) if isinstance(given, str) and given.isascii() and given.isdigit() else given
     if type(count) is not int or not 1 <= count <= 1000:
         raise invalid_value(
-            text, "RedrivePolicy", "Invalid value for maxReceiveCount: must be between 1 and 1000."
+            text,
+            "RedrivePolicy",
+            f"Invalid value for maxReceiveCount: {given}, valid values are from 1 to 1000 both inclusive.",
+        )
+    if not isinstance(arn, str) or not _ARN.fullmatch(arn):
+        raise invalid_value(text, "RedrivePolicy", "Dead-letter target ARN should be fully qualified ARN.")
+    if len(policy) > 2:
+        raise invalid_value(
+            text,
+            "RedrivePolicy",
+            "Only following attributes are supported: [maxReceiveCount, deadLetterTargetArn].",
         )
     return RedrivePolicy(arn, count)
 
@@ -197,10 +212,23 @@ def parse_redrive_allow_policy(text: str) -> RedriveAllowPolicy:
         permission not in ("allowAll", "denyAll", "byQueue")
         or not isinstance(sources, list)
         or not all(isinstance(arn, str) for arn in sources)
-        or len(sources) > 10
-        or bool(sources) != (permission == "byQueue")
+        or not set(policy) <= {"redrivePermission", "sourceQueueArns"}
     ):
-        raise invalid_value(text, "RedriveAllowPolicy", "Amazon SQS can't create the redrive allow policy.")
+        raise invalid_attribute(
+            "RedriveAllowPolicy", f"{_NO_ALLOW_POLICY}, as it’s in an unsupported format."
+        )
+    problem = ""
+    if sources and permission != "byQueue":
+        problem = "To specify one or more source queue ARNs, you must set redrivePermission to byQueue."
+    elif permission == "byQueue" and not sources:
+        problem = (
+            "When you specify the byQueue permission type, you must also specify one or more "
+            "sourceQueueArns values."
+        )
+    elif len(sources) > 10:
+        problem = "The maximum number of source queue ARNs you can specify is 10."
+    if problem:
+        raise invalid_value(text, "RedriveAllowPolicy", f"{_NO_ALLOW_POLICY}. {problem}")
     return RedriveAllowPolicy(permission, tuple(sources))
 
 

@@ -319,6 +319,8 @@ class Engine:
         source = self._move_source(source_arn)
         if not self.dead_letter_sources(source):
             raise invalid_parameter("Source queue must be configured as a Dead Letter Queue.")
+        if destination_arn is not None:
+            _check_arn(destination_arn, "DestinationArn")
         if destination_arn is not None and self.queue_by_arn(destination_arn) is None:
             raise resource_not_found(
                 "The resource that you specified for the DestinationArn parameter doesn't exist."
@@ -336,6 +338,7 @@ class Engine:
         return self.task_handle(task)
 
     def _move_source(self, arn: str) -> Queue:
+        _check_arn(arn, "SourceArn")
         source = self.queue_by_arn(arn)
         if source is None:
             raise resource_not_found(
@@ -518,6 +521,14 @@ class Engine:
         self._deleted_at = {
             name: at for name, at in self._deleted_at.items() if now - at < 60 and name not in self.queues
         }
+
+
+def _check_arn(arn: str, parameter: str) -> None:
+    if len(arn.split(":")) != 6 or not arn.startswith("arn:"):
+        raise invalid_parameter(
+            f"You must use this format to specify the {parameter}: "
+            "arn:<partition>:<service>:<region>:<account-id>:<resource-id>"
+        )
 
 
 def _send_event(queue: Queue, m: Message, *, moved: bool = False) -> Event:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from queuebench.local_sqs.errors import SqsError
+from queuebench.local_sqs.errors import SqsError, queue_does_not_exist
 from queuebench.local_sqs.validation import Json
 
 NAMESPACE = "http://queue.amazonaws.com/doc/2012-11-05/"
@@ -159,9 +159,12 @@ def reply_xml(action: str, reply: Json, request_id: str) -> bytes:
 def error_xml(error: SqsError, request_id: str) -> bytes:
     """Return an error as XML."""
     kind = "Sender" if error.is_senders_fault else "Receiver"
+    message = error.message
+    if error.shape == "QueueDoesNotExist" and message == queue_does_not_exist().message:
+        message = "The specified queue does not exist for this wsdl version."
     return _document(
         f'<ErrorResponse xmlns="{NAMESPACE}"><Error><Type>{kind}</Type><Code>{_escape(error.code)}</Code>'
-        f"<Message>{_escape(error.message)}</Message><Detail/></Error>"
+        f"<Message>{_escape(message)}</Message><Detail/></Error>"
         f"<RequestId>{request_id}</RequestId></ErrorResponse>"
     )
 

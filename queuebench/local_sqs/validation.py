@@ -21,6 +21,9 @@ T = TypeVar("T")
 
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_ALLOWED = (
+    "the set of allowed characters is #x9 | #xA | #xD | [#x20-#xD7FF] | [#xE000-#xFFFD] | [#x10000-#x10FFFF]."
+)
 _TOKEN = re.compile(r"[A-Za-z0-9!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]{1,128}")
 _BATCH_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -28,6 +31,7 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html
 _ATTRIBUTE_NAME = re.compile(r"[\w.-]{1,256}")  # a letter is a letter, beyond ASCII too
 MAX_MESSAGE_ATTRIBUTES = 10
+MAX_NAME_CHARACTERS = 256
 MAX_BATCH = 10
 MAX_BATCH_BYTES = 1_048_576
 
@@ -160,9 +164,7 @@ def check_characters(text: str) -> None:
     if found:
         raise SqsError(
             "InvalidMessageContents",
-            f"Invalid binary character '#x{ord(found[0]):X}' was found in the message body, the set of "
-            "allowed characters is #x9 | #xA | #xD | [#x20-#xD7FF] | [#xE000-#xFFFD] | "
-            "[#x10000-#x10FFFF].",
+            f"Invalid binary character '#x{ord(found[0]):X}' was found in the message body, {_ALLOWED}",
         )
 
 
@@ -184,18 +186,20 @@ def message_attributes(request: Json, name: str = "MessageAttributes") -> Json:
 def _message_attribute(name: str, value: Any) -> Json:
     if type(value) is not dict:
         raise serialization("Start of structure or map found where not expected.")
+    if len(name) > MAX_NAME_CHARACTERS:
+        raise invalid_parameter("Message (user) attribute names must be shorter than 256 Bytes")
     if not _ATTRIBUTE_NAME.fullmatch(name):
         raise invalid_parameter(
-            f"The message attribute name '{name}' is invalid. Attribute name can contain A-Z, a-z, 0-9, "
-            "underscore (_), hyphen (-), and period (.) characters."
+            "Message (user) attributes name can only contain upper and lower score characters, digits, "
+            "periods, hyphens and underscores. "
         )
-    if name.startswith(".") or name.endswith(".") or ".." in name:
+    if name.lower().startswith(("aws.", "amazon.", ".")) or name.endswith("."):
         raise invalid_parameter(
-            f"Invalid message attribute name '{name}'. It must not start or end with a period, nor have "
-            "successive periods."
+            "You can't use message attribute names beginning with 'AWS.' or 'Amazon.'. These strings are "
+            "reserved for internal use. Additionally, they cannot start or end with '.'."
         )
-    if name.lower().startswith(("aws.", "amazon.")):
-        raise invalid_parameter("Message attribute name can not start with AWS. or Amazon.")
+    if ".." in name:
+        raise invalid_parameter("Message attribute name can not have successive '.' characters. ")
     data_type = optional(value, "DataType", str)
     if not data_type:
         raise invalid_parameter(
@@ -224,8 +228,11 @@ def _message_attribute(name: str, value: Any) -> Json:
             b64decode(content, validate=True)
         except Base64Error:
             raise serialization("Invalid base64 value") from None
-    else:
-        check_characters(content)
+    elif found := _FORBIDDEN.search(content):
+        raise invalid_parameter(
+            f"Invalid binary character '#x{ord(found[0]):X}' was found in the message attribute '{name}' "
+            f"value, {_ALLOWED}"
+        )
     if kind == "Number" and not (_NUMBER.fullmatch(content) and len(content) <= 256):
         raise invalid_parameter(f"Can't cast the value of message (user) attribute '{name}' to a number.")
     return {"DataType": data_type, field: content}
