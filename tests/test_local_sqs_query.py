@@ -1,15 +1,18 @@
-"""The older, form-encoded protocol of SQS: by hand as a shell would speak it, and through an old botocore."""
+"""The older, form-encoded protocol of SQS: by hand as a shell would speak it, and through old SDKs."""
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import shutil
 import subprocess
 import sys
 import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 import pytest
@@ -228,4 +231,89 @@ def test_a_botocore_of_before_november_2023_finds_the_queue_that_it_knows(
         "tags": {"a": "b"},
         "code": "AWS.SimpleQueueService.NonExistentQueue",
         "timeout": "9",
+    }
+
+
+# what aws-sdk-js 2.1490.0, the last one of version 2 that speaks this protocol, was seen to send
+JS_REQUESTS = [
+    "Action=CreateQueue&Attribute.1.Name=FifoQueue&Attribute.1.Value=true&Attribute.2.Name=VisibilityTimeout"
+    "&Attribute.2.Value=9&QueueName={name}&Tag.1.Key=a&Tag.1.Value=b&Version=2012-11-05",
+    "Action=SendMessage&MessageAttribute.1.Name=k&MessageAttribute.1.Value.BinaryValue=eA%3D%3D"
+    "&MessageAttribute.1.Value.DataType=Binary&MessageAttribute.2.Name=n"
+    "&MessageAttribute.2.Value.DataType=Number&MessageAttribute.2.Value.StringValue=1"
+    "&MessageBody=%3C%C3%A9%3E%26%22&MessageDeduplicationId=d&MessageGroupId=g&QueueUrl={url}"
+    "&Version=2012-11-05",
+    "Action=SendMessageBatch&QueueUrl={url}&SendMessageBatchRequestEntry.1.Id=a"
+    "&SendMessageBatchRequestEntry.1.MessageBody=1"
+    "&SendMessageBatchRequestEntry.1.MessageDeduplicationId=1&SendMessageBatchRequestEntry.1.MessageGroupId=g"
+    "&SendMessageBatchRequestEntry.2.DelaySeconds=5&SendMessageBatchRequestEntry.2.Id=b"
+    "&SendMessageBatchRequestEntry.2.MessageBody=2&SendMessageBatchRequestEntry.2.MessageDeduplicationId=2"
+    "&SendMessageBatchRequestEntry.2.MessageGroupId=g&Version=2012-11-05",
+    "Action=ReceiveMessage&AttributeName.1=All&MaxNumberOfMessages=10&MessageAttributeName.1=All"
+    "&QueueUrl={url}&Version=2012-11-05",
+    "Action=GetQueueUrl&QueueName=none&Version=2012-11-05",
+]
+
+
+def test_what_version_2_of_the_javascript_sdk_sends_is_understood(server: LocalSqs) -> None:
+    replies = []
+    for request in JS_REQUESTS:
+        url = quote(f"{server.url}/000000000000/js.fifo", safe="")
+        connection = http.client.HTTPConnection(server.host, server.port)
+        connection.request(
+            "POST",
+            "/",
+            request.format(name="js.fifo", url=url),
+            {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"},
+        )
+        answer = connection.getresponse()
+        replies.append((answer.status, ElementTree.fromstring(answer.read())))
+        connection.close()
+    assert [status for status, _ in replies] == [200, 200, 200, 200, 400]
+    trees = [tree for _, tree in replies]
+    assert texts(trees[0], "QueueUrl") == [f"{server.url}/000000000000/js.fifo"]
+    # as that SDK verified them
+    assert texts(trees[1], "MD5OfMessageBody") == ["7acb3f32a1e3017795c4c34f5f8ef0be"]
+    assert texts(trees[1], "MD5OfMessageAttributes") == ["2f73cb86c5bf71243d0f158775c6025b"]
+    assert texts(trees[2], "Id") == ["a", "b"]
+    assert texts(trees[2], "Code") == ["InvalidParameterValue"]
+    assert texts(trees[3], "Body") == ['<é>&"', "1"]
+    assert texts(trees[3], "BinaryValue") == ["eA=="]
+    assert texts(trees[4], "Message") == ["The specified queue does not exist for this wsdl version."]
+
+
+JS = """
+const AWS = require("aws-sdk");
+const sqs = new AWS.SQS({endpoint: process.argv[2], region: "us-east-1", accessKeyId: "x",
+                         secretAccessKey: "y", maxRetries: 0});
+(async () => {
+  const {QueueUrl} = await sqs.createQueue({QueueName: "js-live"}).promise();
+  const attribute = {DataType: "Binary", BinaryValue: Buffer.from("x")};
+  await sqs.sendMessage({QueueUrl, MessageBody: "<é>&", MessageAttributes: {k: attribute}}).promise();
+  const {Messages} = await sqs.receiveMessage({QueueUrl, MessageAttributeNames: ["All"]}).promise();
+  await sqs.deleteMessage({QueueUrl, ReceiptHandle: Messages[0].ReceiptHandle}).promise();
+  const code = await sqs.getQueueUrl({QueueName: "none"}).promise().catch(error => error.code);
+  const value = Messages[0].MessageAttributes.k.BinaryValue.toString();
+  console.log(JSON.stringify({body: Messages[0].Body, value, code}));
+})();
+"""
+
+
+@pytest.mark.slow
+def test_version_2_of_the_javascript_sdk_finds_the_queue_that_it_knows(
+    server: LocalSqs, tmp_path: Path
+) -> None:
+    if not shutil.which("node") or not shutil.which("npm"):
+        pytest.skip("node and npm are not installed")
+    install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", ".", "aws-sdk@2.1490.0"]
+    if subprocess.run(install, cwd=tmp_path, capture_output=True, timeout=150).returncode:
+        pytest.skip("the package index is not reached")
+    (tmp_path / "talk.js").write_text(JS)
+    talk = subprocess.run(
+        ["node", "talk.js", server.url], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert json.loads(talk.stdout) == {
+        "body": "<é>&",
+        "value": "x",
+        "code": "AWS.SimpleQueueService.NonExistentQueue",
     }
