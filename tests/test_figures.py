@@ -15,7 +15,7 @@ import pytest
 from queuebench.bench.stack import clean_environment
 from queuebench.figures import comparison
 from queuebench.figures.records import Limit, Place, Summary, Verdict, read_summary, to_summary
-from queuebench.measuring.records import FORMAT, FormatError, Role, Stage
+from queuebench.measuring.records import FORMAT, FormatError, Role, Stage, encode
 from queuebench.measuring.series import Point
 from queuebench.pipeline.subscriber import fetch_began_at
 from queuebench.queues import Batch
@@ -354,3 +354,23 @@ def test_a_publisher_without_a_terminal_does_without_rich() -> None:
 
 def test_roles_of_a_summary_are_roles() -> None:
     assert set(summary_of(shipped(10)).resources) == set(Role)
+
+
+FIRST_USE = """
+import sys, threading
+from queuebench.figures.records import read_summary
+sys.setswitchinterval(1e-6)
+data, ready = sys.stdin.buffer.read(), threading.Barrier(8)
+threads = [threading.Thread(target=lambda: (ready.wait(), read_summary(data, "it"))) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_threads_that_read_summaries_for_the_first_time_at_once_do_not_end_the_process() -> None:
+    data = encode(written(shipped()))
+    for _ in range(12):
+        done = subprocess.run([sys.executable, "-c", FIRST_USE], input=data, capture_output=True)
+        assert done.returncode == 0, done.stderr

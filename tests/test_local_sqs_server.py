@@ -675,7 +675,7 @@ def test_what_a_killed_process_left_of_a_new_log_is_swept_away(tmp_path: Path) -
 def test_the_log_of_a_busy_queue_stays_small(tmp_path: Path) -> None:
     with running("--data", str(tmp_path)) as server:
         sqs = Sqs(client_of(server.url))
-        url = sqs.queue("q")
+        url = sqs.queue("q", VisibilityTimeout=3600)
         sqs.send(url, "stays")
         (stays,) = sqs.receive(url)
         for _ in range(60):

@@ -249,7 +249,8 @@ def test_what_was_there_before_is_said_and_shipped(tmp_path: Path) -> None:
             stdout=subprocess.PIPE,
             text=True,
         )
-        time.sleep(1)
+        # It has joined, and so has said what was there.
+        eventually(lambda: any(stack.results.iterdir()))
         stack.add_subscriber(1).start()
         output, _ = publisher.communicate(timeout=60)
         assert_verdict(stack, publisher.returncode)

@@ -22,6 +22,7 @@ from queuebench.measuring.records import (
     Stage,
     UsedSettings,
     decode,
+    decoder_of,
     format_of,
 )
 
@@ -422,6 +423,7 @@ class Measured(Struct, frozen=True):
     @property
     def used(self) -> UsedSettings:
         """The settings that figures are made with."""
+        decoder_of(UsedSettings)
         return msgspec.convert(self.settings, UsedSettings)
 
     @property
@@ -470,6 +472,7 @@ def read_summary(data: bytes, called: str) -> Summary:
         )
     summary = decode(data, Summary, called)
     try:
+        decoder_of(UsedSettings)
         msgspec.convert(summary.settings, UsedSettings)
     except msgspec.ValidationError as error:
         raise FormatError(f"{called} cannot be used: settings: {error}") from None

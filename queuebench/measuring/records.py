@@ -6,6 +6,7 @@ every report of every process can be checked at the door; and it brings no depen
 
 from __future__ import annotations
 
+import threading
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
@@ -304,6 +305,7 @@ class RunRecord(Struct, frozen=True):
     @property
     def used(self) -> UsedSettings:
         """The settings that figures are made with."""
+        decoder_of(UsedSettings)
         return msgspec.convert(self.settings, UsedSettings)
 
 
@@ -315,6 +317,23 @@ def encode(data: Any) -> bytes:
     return msgspec.json.encode(data)
 
 
+_decoders: dict[Any, Any] = {}
+_making = threading.Lock()
+
+
+def decoder_of(what: type[T]) -> msgspec.json.Decoder[T]:
+    """Return the decoder of a type, made once.
+
+    msgspec works out a type when it is first used, and a process in which two threads do so at the same
+    time dies of it; so every type is worked out here, by one thread at a time.
+    """
+    found: msgspec.json.Decoder[T] | None = _decoders.get(what)
+    if found is None:
+        with _making:
+            found = _decoders.setdefault(what, msgspec.json.Decoder(what))
+    return found
+
+
 def decode(data: bytes, what: type[T], called: str) -> T:
     """Read one of these types from JSON and check it.
 
@@ -322,7 +341,7 @@ def decode(data: bytes, what: type[T], called: str) -> T:
         FormatError: another format, not JSON, or a value that cannot be; one line that says which.
     """
     try:
-        read = msgspec.json.decode(data, type=what)
+        read = decoder_of(what).decode(data)
         found = getattr(read, "format", FORMAT)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         found = format_of(data)
@@ -342,6 +361,6 @@ class _Format(Struct):
 def format_of(data: bytes) -> int | None:
     """Return the format that some JSON says it is of."""
     try:
-        return msgspec.json.decode(data, type=_Format).format
+        return decoder_of(_Format).decode(data).format
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from queuebench.measuring.records import decoder_of
+
 MOST_POINTS = 600
 
 
@@ -68,7 +70,7 @@ class Series:
 
 def read(path: Path) -> Series:
     """Return the series that a file keeps, without lines that are none; empty where there is no file."""
-    series, decoder = Series(), msgspec.json.Decoder(Point)
+    series, decoder = Series(), decoder_of(Point)
     if path.is_file():
         with path.open("rb") as lines:
             for line in lines:

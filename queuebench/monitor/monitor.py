@@ -32,6 +32,7 @@ from queuebench.measuring.records import (
     ProcessReport,
     RunRecord,
     UsedSettings,
+    decoder_of,
 )
 from queuebench.measuring.run import Run
 from queuebench.measuring.series import Point, Series
@@ -96,6 +97,7 @@ class Monitor:
             QueueError: it is not known yet whether a run is open.
         """
         try:
+            decoder_of(UsedSettings)
             msgspec.convert(asked.settings, UsedSettings)
         except msgspec.ValidationError as error:
             raise FormatError(f"its settings cannot be used: {error}") from None
