@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +24,7 @@ from queuebench.bench.stack import Service, Stack, clean_environment, free_port
 from queuebench.broker import dead_letters
 from queuebench.broker.broker import Broker
 from queuebench.measuring.client import MonitorClient, MonitorError
-from queuebench.measuring.records import FORMAT, Count, Stage, encode
+from queuebench.measuring.records import FORMAT, Count, Stage, Tally, encode
 from queuebench.measuring.telemetry import MOST_RUNS, Telemetry, peak_memory_mib
 from queuebench.monitor.probing import Probe
 from queuebench.settings import load
@@ -125,6 +127,7 @@ REPORT = msgspec.to_builtins(report("w", "worker", 1000.0, runs=totals({Count.PU
         {"runs": {"run": {"counts": {"pushed": -1}}}},
         {"runs": {"run": {"latencies": {"push": {"max_ms": 1e300}}}}},
         {"runs": {"run": {"latencies": {"lunch": {}}}}},
+        {"runs": {"run": {"latencies": {"push": {"buckets": {"1000000000": 1}}}}}},
         {"runs": {"run": {"active": {"push": [[1, 2, 3]]}}}},
         {"runs": {"run": {"accepted": [[-1, 5]]}}},
         {"clock": {"offset_seconds": None}},
@@ -141,6 +144,16 @@ def test_a_report_that_cannot_be_is_refused_and_the_run_goes_on_to_its_end(
     assert front.post("/report", told).status_code in (400, 409)
     assert front.get("/data").status_code == 200
     assert front.end(run)["ended"] == "complete"
+
+
+@pytest.mark.parametrize("accepted", [[[0, 10**15]], [[10, 5]]], ids=str)
+def test_numbers_that_cannot_be_keep_no_run_from_its_end(front: Front, accepted: list[list[int]]) -> None:
+    run = front.join()
+    leave = {"format": FORMAT, "process": "p", "burst": 0, "accepted": accepted}
+    assert front.post(f"/runs/{run}/leave", leave).status_code == 200
+    assert front.get("/metrics").status_code == 200
+    assert until(lambda: front.client.progress(run)["summary"])["ended"]
+    assert front.join(process="next") != run
 
 
 @pytest.mark.parametrize(
@@ -367,3 +380,25 @@ def test_nothing_of_the_monitor_is_left_when_it_is_asked_to_stop(front: Front) -
         assert front.service.process is not None
         os.kill(front.service.process.pid, 0)
         raise AssertionError("it still runs")
+
+
+@pytest.mark.parametrize(("encoding", "proven"), [("identity", None), ("gzip", False)])
+def test_a_tally_that_breaks_off_says_nothing_and_one_that_cannot_be_read_is_not_ours(
+    encoding: str, proven: bool | None
+) -> None:
+    class Broken(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Encoding", encoding)
+            self.send_header("Content-Length", "200")
+            self.end_headers()
+            self.wfile.write(b'{"endpoint":"queuebench",')
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Broken) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        probe = Probe(load({"PUSH_URL": f"http://127.0.0.1:{server.server_port}/"}))
+        assert probe.tally("run", Tally()).proven is proven
+        server.shutdown()

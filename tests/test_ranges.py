@@ -48,3 +48,12 @@ def test_a_million_numbers_out_of_order_end_as_one_span() -> None:
         ranges.add(first + 10, first + 19)
         ranges.add(first, first + 9)
     assert list(ranges) == [(0, 999_999)]
+
+
+def test_a_span_that_ends_before_it_starts_holds_nothing() -> None:
+    assert list(Ranges([(10, 5), (3, 4), (0, -1)])) == [(3, 4)]
+
+
+def test_the_cost_of_a_set_is_that_of_its_spans_however_many_numbers_they_hold() -> None:
+    wide = Ranges([(0, 10**15)])
+    assert (wide | Ranges([(0, 10**15 + 1)])).to_json() == [(0, 10**15 + 1)]

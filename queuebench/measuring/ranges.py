@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 
 class Ranges:
@@ -18,8 +19,10 @@ class Ranges:
             self.add(start, end)
 
     def add(self, start: int, end: int | None = None) -> None:
-        """Add one number, or all from `start` to `end`."""
+        """Add one number, or all from `start` to `end`: none where it ends before it starts."""
         end = start if end is None else end
+        if end < start:
+            return
         first = bisect_left(self._ends, start - 1)
         last = bisect_right(self._starts, end + 1)
         if first < last:
@@ -40,7 +43,8 @@ class Ranges:
 
     def __or__(self, other: Ranges) -> Ranges:
         """Return the numbers in either."""
-        return Ranges(sorted([*self, *other]))
+        # Not [*self, *other]: a list makes room for as many as `len` says, which are the numbers.
+        return Ranges(sorted(chain(self, other)))
 
     def __sub__(self, other: Ranges) -> Ranges:
         """Return the numbers of this one that are not in the other."""
@@ -61,4 +65,4 @@ class Ranges:
 
     def to_json(self) -> list[tuple[int, int]]:
         """Return plain data that the constructor reads."""
-        return list(self)
+        return list(zip(self._starts, self._ends, strict=True))

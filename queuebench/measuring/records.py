@@ -81,10 +81,14 @@ class Ending(StrEnum):
     SET_ASIDE = "set aside"
 
 
+# A nanosecond's bucket and that of more than a thousand years: what is beyond has no number of milliseconds.
+Bucket = Annotated[int, Meta(ge=-1400, le=4000)]
+
+
 class Latencies(Struct, frozen=True):
     """A histogram as it is sent and kept: see `Histogram`."""
 
-    buckets: dict[int, Whole] = {}
+    buckets: dict[Bucket, Whole] = {}
     negative: Whole = 0
     total_ns: Annotated[int, Meta(ge=0)] = 0
     lowest_ms: Annotated[float, Meta(ge=-4e12, le=0.0)] = 0.0

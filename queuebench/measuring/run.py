@@ -38,6 +38,7 @@ AWS_EMPTY_SECONDS = 90.0
 STUCK_SECONDS = 300.0  # beyond the longest pause that the settings make: not finished
 MOST_PROCESSES = 5_000
 MOST_PUBLISHERS = 5_000
+MOST_MESSAGES = 10**15  # an id's number has 15 digits
 
 
 class RunFull(QueueBenchError):
@@ -143,6 +144,8 @@ class Run:
                     f"{MOST_PUBLISHERS:,} publishers have joined the run, which is all that it takes"
                 )
             first = max((other.first + other.messages for other in publishers.values()), default=0)
+            if first + asked.messages > MOST_MESSAGES:
+                raise RunFull(f"a run takes {MOST_MESSAGES:,} messages, and has {first:,} already")
             publishers[key] = PublisherRecord(asked.process, first, asked.messages, False, [], now)
             self.change(ending_since=None)
         return publishers[key].first

@@ -160,12 +160,11 @@ class Monitor:
 
     def metrics(self) -> bytes:
         """Return the open or else the newest run's figures as Prometheus reads them."""
-        current = self._current()
-        if current is not None:
-            record, points = current
-            return prometheus.exposition(summarise(record), points[-1] if points else None)
-        earlier = self._history.runs()
-        return prometheus.exposition(self._history.summary(earlier[0]["run_id"]) if earlier else None, None)
+        newest = self.state.open_run() or next((run["run_id"] for run in self._history.runs()), None)
+        for summary, points in self._found([newest] if newest else []):
+            is_open = summary.ended is None and points
+            return prometheus.exposition(summary, points[-1] if is_open else None)
+        return prometheus.exposition(None, None)
 
     def report_html(self, run_ids: Sequence[str]) -> str:
         """Return some runs as a page that needs no monitor."""
@@ -244,6 +243,10 @@ class Monitor:
         if verdict.over:
             try:
                 self._ended(verdict.record)
+            except (QueueError, OSError):
+                raise
+            except Exception as error:
+                self._files.set_aside(record.run_id, f"it cannot be summarised: {error!r}")
             finally:
                 self.state.finish(record.run_id)
 
@@ -279,11 +282,14 @@ class Monitor:
                 self._watched.remove(run)
 
     def _give_up(self, run_id: str, reason: str) -> None:
-        kept = self.state.set_aside(run_id)
-        if kept is not None:
-            self._files.write_record(*kept)
+        try:
+            kept = self.state.set_aside(run_id)
+            if kept is not None:
+                self._files.write_record(*kept)
+        finally:
+            # Whatever is wrong with its record may be in the way of this too.
+            self.state.finish(run_id)
             self._files.set_aside(run_id, reason)
-        self.state.finish(run_id)
 
     def _opening(self, asked: JoinRequest) -> Opening:
         queue = self._settings.queue

@@ -12,6 +12,7 @@ import requests
 from msgspec import Struct
 from msgspec.structs import replace
 from redis import Redis
+from urllib3.exceptions import DecodeError, HTTPError
 
 from queuebench.broker import dead_letters
 from queuebench.broker.broker import Broker
@@ -167,10 +168,10 @@ class Probe:
                 found = (
                     decode(data, _TallyAnswer, "the endpoint's tally") if answer.status_code == 200 else None
                 )
-        except (requests.RequestException, OSError):
-            return known
-        except FormatError:
+        except (FormatError, DecodeError):
             found = None
+        except (requests.RequestException, HTTPError, OSError):  # `raw` speaks urllib3's errors
+            return known
         if found is None or found.endpoint != "queuebench":
             return known if known.proven else replace(known, proven=False)
         arrived = found.numbers if numbers else known.arrived

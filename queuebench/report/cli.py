@@ -61,8 +61,9 @@ def find(results: Path, run: str) -> Path:
         ReportError: there is none.
     """
     for folder in (results / run, Path(run)):
-        if (folder / "summary.json").is_file():
-            return folder
+        with contextlib.suppress(OSError):  # a name that is too long for a file's
+            if (folder / "summary.json").is_file():
+                return folder
     known = sorted(path.parent.name for path in results.glob("*/summary.json"))
     last = f"the newest in {results} is {known[-1]}" if known else f"there are none in {results}"
     raise ReportError(f"no run {run!r} with a summary.json: {last}")

@@ -61,6 +61,6 @@ for _, message in ipairs(messages) do
 end
 if redis.call('EXISTS', flight) == 0 then
   redis.call('ZREM', leases, dead)
-  redis.call('DEL', idle)
+  redis.call('UNLINK', idle)
 end
 return {#messages, dead, scanned[1]}
