@@ -22,8 +22,8 @@ from queuebench.measuring.records import (
     Stage,
     UsedSettings,
     decode,
-    decoder_of,
     format_of,
+    used_settings,
 )
 
 # Wide enough for any run, and neither nan nor infinite.
@@ -423,8 +423,7 @@ class Measured(Struct, frozen=True):
     @property
     def used(self) -> UsedSettings:
         """The settings that figures are made with."""
-        decoder_of(UsedSettings)
-        return msgspec.convert(self.settings, UsedSettings)
+        return used_settings(self.settings, "the summary")
 
     @property
     def post(self) -> Latency:
@@ -471,11 +470,7 @@ def read_summary(data: bytes, called: str) -> Summary:
             "use the version that wrote it, or run it again"
         )
     summary = decode(data, Summary, called)
-    try:
-        decoder_of(UsedSettings)
-        msgspec.convert(summary.settings, UsedSettings)
-    except msgspec.ValidationError as error:
-        raise FormatError(f"{called} cannot be used: settings: {error}") from None
+    used_settings(summary.settings, called)
     return summary
 
 

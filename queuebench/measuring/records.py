@@ -7,6 +7,7 @@ every report of every process can be checked at the door; and it brings no depen
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
@@ -309,8 +310,7 @@ class RunRecord(Struct, frozen=True):
     @property
     def used(self) -> UsedSettings:
         """The settings that figures are made with."""
-        decoder_of(UsedSettings)
-        return msgspec.convert(self.settings, UsedSettings)
+        return used_settings(self.settings, "the record")
 
 
 T = TypeVar("T")
@@ -356,6 +356,19 @@ def decode(data: bytes, what: type[T], called: str) -> T:
             f"{called} is of format {found}, this version reads format {FORMAT}: use one version for all"
         )
     return read
+
+
+def used_settings(settings: Mapping[str, SettingValue], called: str) -> UsedSettings:
+    """Return the settings that figures are made with.
+
+    Raises:
+        FormatError: one is missing, or has a value that cannot be; one line that says which.
+    """
+    decoder_of(UsedSettings)
+    try:
+        return msgspec.convert(settings, UsedSettings)
+    except msgspec.ValidationError as error:
+        raise FormatError(f"{called} cannot be used: settings: {error}") from None
 
 
 class _Format(Struct):

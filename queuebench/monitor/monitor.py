@@ -25,14 +25,12 @@ from queuebench.measuring import series
 from queuebench.measuring.records import (
     Count,
     Ending,
-    FormatError,
     JoinAnswer,
     JoinRequest,
     LeaveRequest,
     ProcessReport,
     RunRecord,
-    UsedSettings,
-    decoder_of,
+    used_settings,
 )
 from queuebench.measuring.run import Run
 from queuebench.measuring.series import Point, Series
@@ -96,11 +94,7 @@ class Monitor:
             FormatError: its settings lack what figures are made with.
             QueueError: it is not known yet whether a run is open.
         """
-        try:
-            decoder_of(UsedSettings)
-            msgspec.convert(asked.settings, UsedSettings)
-        except msgspec.ValidationError as error:
-            raise FormatError(f"its settings cannot be used: {error}") from None
+        used_settings(asked.settings, "the request to join")
         joined = self.state.join(asked)
         if joined is None:
             with self._probing:
