@@ -19,7 +19,9 @@ from queuebench.local_sqs.faults import Faults, Latency, Mishap
 from queuebench.local_sqs.ids import IdSource
 from queuebench.local_sqs.limits import NO_LIMITS, CallRate, Limits
 from queuebench.local_sqs.message import Message
+from queuebench.local_sqs.moves import MoveTasks
 from queuebench.local_sqs.queue import Queue
+from queuebench.local_sqs.replay import Replay, snapshot
 from queuebench.prices import sqs_billed_requests
 
 START = 1_000_000.0
@@ -34,9 +36,10 @@ def engine_with(limits: Limits = NO_LIMITS, *, keep_events: bool = True) -> Engi
 def rebuilt(events: list[list[object]], limits: Limits, now: float) -> Engine:
     """Return an engine that read these events from a log."""
     engine = engine_with(limits)
+    replay = Replay(engine)
     for event in json.loads(json.dumps(events)):
-        engine.replay(event)
-    engine.finish_replay(now)
+        replay.take(event)
+    replay.finish(now)
     return engine
 
 
@@ -198,7 +201,7 @@ class Calls(RuleBasedStateMachine):
     @rule(from_snapshot=st.sampled_from([False, False, True]))
     def restart(self, from_snapshot: bool) -> None:
         if from_snapshot:
-            self.log = list(self.engine.snapshot())
+            self.log = list(snapshot(self.engine))
         self.engine = rebuilt(self.log, LIMITS, self.now)
         self.queue = self.engine.queue(self.name)
 
@@ -335,7 +338,7 @@ def test_deduplication_survives_a_restart(from_snapshot: bool) -> None:
     first = send(engine, queue, "1", group="g", dedup="same")
     (message,) = engine.receive(queue, 1, 30, START)
     engine.delete(queue, queue.receipt_handle(message), START)
-    engine = rebuilt(list(engine.snapshot()) if from_snapshot else engine.events, NO_LIMITS, START + 1)
+    engine = rebuilt(list(snapshot(engine)) if from_snapshot else engine.events, NO_LIMITS, START + 1)
     queue = engine.queue("q.fifo")
     again = send(engine, queue, "2", START + 2, group="g", dedup="same")
     assert (again.id, again.sequence_number) == (first.id, first.sequence_number)
@@ -609,12 +612,13 @@ def test_a_move_task_takes_dead_letters_back_as_new_messages(name: str) -> None:
     engine = engine_with()
     queue, dead = with_dead_letters(engine, 3, name)
     before = {message.id for message in dead.messages()}
-    engine.start_move(engine.arn(dead.name), None, None, START + 2)
-    assert engine.run_moves(START + 2) is None
+    tasks = MoveTasks(engine)
+    tasks.start(engine.arn(dead.name), None, None, START + 2)
+    assert tasks.run(START + 2) is None
     assert dead.waiting == 0
     assert not before & {message.id for message in queue.messages()}
     assert sorted(bodies(engine, queue, START + 3)) == ["0", "1", "2"]
-    (task,) = engine.move_tasks(engine.arn(dead.name), 10)
+    (task,) = tasks.of(engine.arn(dead.name), 10)
     assert (task.status, task.moved, task.to_move) == ("COMPLETED", 3, 3)
     engine = rebuilt(engine.events, NO_LIMITS, START + 4)
     assert engine.queue(dead.name).waiting == 0
@@ -624,15 +628,16 @@ def test_a_move_task_takes_dead_letters_back_as_new_messages(name: str) -> None:
 def test_a_move_task_keeps_to_its_rate_and_can_be_cancelled() -> None:
     engine = engine_with()
     queue, dead = with_dead_letters(engine, 10)
-    handle = engine.start_move(engine.arn(dead.name), None, 2, START + 2)
-    assert engine.run_moves(START + 2) == START + 2.5
-    engine.run_moves(START + 4)
+    tasks = MoveTasks(engine)
+    handle = tasks.start(engine.arn(dead.name), None, 2, START + 2)
+    assert tasks.run(START + 2) == START + 2.5
+    tasks.run(START + 4)
     assert (queue.waiting, dead.waiting) == (4, 6)
-    assert engine.cancel_move(handle).moved == 4
-    assert engine.run_moves(START + 9) is None
+    assert tasks.cancel(handle).moved == 4
+    assert tasks.run(START + 9) is None
     assert dead.waiting == 6
     with pytest.raises(SqsError, match="Task does not exist"):
-        engine.cancel_move(handle)
+        tasks.cancel(handle)
 
 
 @pytest.mark.parametrize("rate", [None, 1])
@@ -640,10 +645,11 @@ def test_a_move_task_fails_when_its_destination_is_deleted_and_loses_nothing(rat
     engine = engine_with()
     queue, dead = with_dead_letters(engine, 10)
     before = {message.id for message in dead.messages()}
-    engine.start_move(engine.arn(dead.name), engine.arn(queue.name), rate, START + 2)
+    tasks = MoveTasks(engine)
+    tasks.start(engine.arn(dead.name), engine.arn(queue.name), rate, START + 2)
     engine.delete_queue(queue, START + 2)
-    assert engine.run_moves(START + 4) is None
-    (task,) = engine.move_tasks(engine.arn(dead.name), 1)
+    assert tasks.run(START + 4) is None
+    (task,) = tasks.of(engine.arn(dead.name), 1)
     assert (task.status, task.failure) == ("FAILED", "AWS.SimpleQueueService.NonExistentQueue")
     assert {message.id for message in dead.messages()} == before
 

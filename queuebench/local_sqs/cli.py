@@ -17,7 +17,9 @@ from queuebench.local_sqs.faults import DEFAULT_MEDIAN_MS, DEFAULT_P99_MS, Fault
 from queuebench.local_sqs.ids import IdSource
 from queuebench.local_sqs.limits import NO_LIMITS, Limits
 from queuebench.local_sqs.log import Log
-from queuebench.local_sqs.server import Application, MonotonicWallClock, listen, main_loop_factory, serve
+from queuebench.local_sqs.replay import Replay, snapshot, snapshot_size
+from queuebench.local_sqs.server import Application
+from queuebench.local_sqs.serving import MonotonicWallClock, listen, main_loop_factory, serve
 
 DEFAULT_PORT = 9324
 
@@ -133,16 +135,16 @@ def main(argv: list[str]) -> int:
 
 
 def _open_log(directory: Path, engine: Engine, clock: Callable[[], float]) -> Log:
-    log = Log(directory)
+    log, replay = Log(directory), Replay(engine)
     try:
         for event in log.read():
-            engine.replay(event)
+            replay.take(event)
     except (KeyError, IndexError, TypeError, ValueError, AssertionError):
         raise SettingsError(f"the log in {directory} is not one of this local SQS: move it away") from None
-    engine.finish_replay(clock())
-    if log.is_worth_compacting(engine.snapshot_size()):
+    replay.finish(clock())
+    if log.is_worth_compacting(snapshot_size(engine)):
         try:
-            log.compact(engine.snapshot())
+            log.compact(snapshot(engine))
         except OSError as error:
             raise SettingsError(f"cannot write the log in {directory}: {error.strerror}") from None
     return log

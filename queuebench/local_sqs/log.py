@@ -19,7 +19,7 @@ from typing import NoReturn
 import orjson
 
 from queuebench.errors import SettingsError
-from queuebench.local_sqs.engine import Event
+from queuebench.local_sqs.events import Event
 
 _FILE = "local-sqs.log"
 _LOCK = "local-sqs.lock"
