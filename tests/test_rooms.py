@@ -24,7 +24,7 @@ MAY_USE: dict[str, set[str]] = {
     "endpoint": {"measuring"},
     "pipeline": {"broker", "figures", "measuring", "queues", "report"},
     "monitor": {"broker", "figures", "measuring", "queues", "report"},
-    "bench": {"queues", "report"},
+    "bench": {"figures", "queues", "report"},
     "pytest_plugin": set(),
 }
 # What a room must do without, however far away it is imported.

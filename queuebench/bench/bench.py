@@ -20,6 +20,7 @@ from types import FrameType
 from queuebench import settings as settings_module
 from queuebench.bench.stack import Stack
 from queuebench.errors import QueueBenchError, SettingsError
+from queuebench.figures.requirement import parse as requirement
 from queuebench.plumbing.printable import safe_url
 from queuebench.queues import QUEUES
 from queuebench.report.cli import main as report
@@ -45,7 +46,17 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--results", type=Path, default=Path("results"), help="where the results go (%(default)s)"
     )
+    parser.add_argument(
+        "--require",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FIGURE",
+        help="what every run must meet: 'end_to_end.p99 < 5 s' 'lost = 0'",
+    )
     options = parser.parse_args(argv)
+    for text in options.require:
+        requirement(text)
     queues = [name.strip().upper() for name in options.queue.split(",")]
     if unknown := [name for name in queues if name not in QUEUES]:
         raise SettingsError(f"QUEUE={unknown[0]!r} is unknown; known: {', '.join(QUEUES)}")
@@ -62,7 +73,7 @@ def main(argv: list[str]) -> int:
         print("bench: no run came to its end", file=sys.stderr)
         return 1
     print()
-    return report([str(folder) for folder in folders])
+    return report([*map(str, folders), *(["--require", *options.require] if options.require else [])])
 
 
 def _runs(queue: str, options: argparse.Namespace, settings: Mapping[str, str]) -> Sequence[Path]:

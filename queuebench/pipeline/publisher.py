@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
@@ -14,7 +15,9 @@ from queuebench import prices
 from queuebench import settings as settings_module
 from queuebench.errors import SettingsError
 from queuebench.figures import comparison
-from queuebench.figures.records import to_summary
+from queuebench.figures.records import Summary, to_summary
+from queuebench.figures.requirement import Requirement
+from queuebench.figures.requirement import parse as requirement
 from queuebench.measuring.client import MonitorClient, MonitorError
 from queuebench.measuring.telemetry import Telemetry
 from queuebench.pipeline.flood import Flood
@@ -36,11 +39,22 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--wait", action="store_true", help="follow the run to its end; exit with its verdict"
     )
-    options = parser.parse_args(argv)
+    parser.add_argument(
+        "--require",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FIGURE",
+        help="with --wait: what the run must meet: 'end_to_end.p99 < 5 s' 'lost = 0'",
+    )
+    options = parser.parse_intermixed_args(argv)
+    requirements = [requirement(text) for text in options.require]
+    if requirements and not options.wait:
+        raise SettingsError("--require needs --wait: only a run that is followed to its end has figures")
     try:
         chosen = settings_module.load()
         bursts = settings_module.bursts(options.messages) if options.messages else chosen.messages
-        return Publication(chosen, bursts, options.wait).run()
+        return Publication(chosen, bursts, options.wait, requirements).run()
     except KeyboardInterrupt:
         print("publisher: stopped", file=sys.stderr)
         return 130
@@ -49,8 +63,15 @@ def main(argv: list[str]) -> int:
 class Publication:
     """One publisher process: one or more runs."""
 
-    def __init__(self, settings: Settings, bursts: tuple[int, ...], wait: bool) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        bursts: tuple[int, ...],
+        wait: bool,
+        requirements: Sequence[Requirement] = (),
+    ) -> None:
         self._settings, self._bursts, self._wait = settings, bursts, wait
+        self._requirements, self._summaries = requirements, list[Summary]()
         if not settings.monitor_url and (wait or len(bursts) > 1):
             raise SettingsError(
                 "--wait and a list of runs need a monitor: set MONITOR_URL, or start one with "
@@ -168,12 +189,12 @@ class Publication:
         if last:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)
-        shown = to_summary(summary, f"run {run} of the monitor")
-        if self._wait:
+        self._summaries.append(to_summary(summary, f"run {run} of the monitor"))
+        if self._wait and last:
             from queuebench.report import terminal  # with rich, which only this needs
 
-            return terminal.show([shown])
-        return comparison.exit_code([shown])
+            return terminal.show(self._summaries, requirements=self._requirements)
+        return comparison.exit_code(self._summaries)
 
     def _say_what_it_costs(self) -> None:
         settings = self._settings

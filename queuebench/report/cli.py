@@ -1,4 +1,8 @@
-"""`python -m queuebench report RUN RUN…`: any runs side by side, in the terminal and as one HTML file."""
+"""`queuebench report RUN RUN…`: any runs side by side, in the terminal and as one HTML file.
+
+With `--worse 10%` the first RUN is the baseline (several with commas between: A,B,C), and the exit code
+is 1 where a figure of the others is worse than that, beyond its spread.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,13 @@ import contextlib
 from pathlib import Path
 
 from queuebench.errors import QueueBenchError
-from queuebench.figures import planner
+from queuebench.figures import planner, regression
 from queuebench.figures.records import Summary, read_summary
+from queuebench.figures.requirement import parse as requirement
 from queuebench.measuring import series
 from queuebench.plumbing.printable import to_text
 from queuebench.report.page import page_data, write_report
-from queuebench.report.terminal import show
+from queuebench.report.terminal import show, show_worse
 
 MOST_RUNS = 50  # side by side
 
@@ -22,7 +27,7 @@ class ReportError(QueueBenchError):
 
 
 def main(argv: list[str]) -> int:
-    """Print and write the comparison; return 0 where every run is valid and lost nothing, else 1.
+    """Print and write the comparison; return 0 where all are valid, lossless and as required, else 1.
 
     Raises:
         ReportError: there is no such run, or it cannot be read, or the report not be written.
@@ -34,20 +39,37 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--output", type=Path, metavar="FILE", help="the HTML (default: beside the last run)")
     parser.add_argument("--target", type=_target, default=planner.DEFAULT_TARGET, help="messages to plan")
     parser.add_argument("--hours", type=_hours, default=planner.DEFAULT_HOURS, help="… and in how long")
-    options = parser.parse_args(argv)
-    folders = list(dict.fromkeys(find(options.results, run) for run in options.runs))
+    parser.add_argument(
+        "--require",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FIGURE",
+        help="what every run must meet: 'end_to_end.p99 < 5 s' 'lost = 0'",
+    )
+    parser.add_argument(
+        "--worse", type=_share, metavar="SHARE", help="how much worse than the first RUN: 10%%"
+    )
+    options = parser.parse_intermixed_args(_joined(argv))
+    requirements = [requirement(text) for text in options.require]
+    named = [[find(options.results, name) for name in run.split(",") if name] for run in options.runs]
+    folders = list(dict.fromkeys(folder for several in named for folder in several))
+    if options.worse is not None and len(named) < 2:
+        raise ReportError("--worse compares: name the baseline first, and then the runs to compare with it")
     if len(folders) > MOST_RUNS:
         raise ReportError(f"{len(folders)} runs are too many: at most {MOST_RUNS} fit side by side")
-    summaries = [_summary(folder / "summary.json") for folder in folders]
-    code = show(summaries, options.target, options.hours)
+    by_folder = {folder: _summary(folder / "summary.json") for folder in folders}
+    summaries = list(by_folder.values())
+    code = show(summaries, options.target, options.hours, requirements)
+    if options.worse is not None:
+        baseline = [by_folder[folder] for folder in named[0]]
+        runs = [by_folder[folder] for several in named[1:] for folder in several]
+        code = max(code, show_worse(regression.worse(baseline, runs, options.worse), options.worse))
     name = "report.html" if len(folders) == 1 else "comparison.html"
     path = options.output or folders[-1] / name
-    runs = [
-        (summary, series.read(folder / "series.jsonl").points())
-        for summary, folder in zip(summaries, folders, strict=True)
-    ]
+    shown = [(run, series.read(folder / "series.jsonl").points()) for folder, run in by_folder.items()]
     try:
-        write_report(path, page_data(runs, options.target, options.hours))
+        write_report(path, page_data(shown, options.target, options.hours))
     except OSError as error:
         raise ReportError(f"cannot write {path}: {error.strerror}; choose another --output") from error
     print(f"\nreport: {path}")
@@ -77,6 +99,26 @@ def _summary(path: Path) -> Summary:
     with contextlib.suppress(UnicodeDecodeError):
         data = to_text(data).encode()  # an editor may have left a byte order mark
     return read_summary(data, str(path))
+
+
+def _joined(argv: list[str]) -> list[str]:
+    """Return the arguments with `--worse 10 %`, as people write it, in one."""
+    joined = list(argv)
+    for place in range(len(joined) - 2, 0, -1):
+        if joined[place - 1] == "--worse" and joined[place + 1] == "%":
+            joined[place : place + 2] = [joined[place] + "%"]
+    return joined
+
+
+def _share(text: str) -> float:
+    number = text.replace(" ", "")
+    try:
+        share = float(number.removesuffix("%")) / (100.0 if number.endswith("%") else 1.0)
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share <= 1000.0:
+        raise argparse.ArgumentTypeError(f"{text!r}: a share is needed, such as 10% or 0.1")
+    return share
 
 
 def _target(text: str) -> int:

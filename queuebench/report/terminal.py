@@ -10,9 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from queuebench.figures import comparison, planner
+from queuebench.figures import comparison, planner, requirement
 from queuebench.figures.comparison import Group
 from queuebench.figures.records import Summary, Verdict
+from queuebench.figures.regression import Change
+from queuebench.figures.requirement import Requirement
 from queuebench.report import words
 from queuebench.report.table import Row, rows
 
@@ -32,12 +34,15 @@ def show(
     summaries: Sequence[Summary],
     target: int = planner.DEFAULT_TARGET,
     hours: float = planner.DEFAULT_HOURS,
+    requirements: Sequence[Requirement] = (),
     file: TextIO | None = None,
 ) -> int:
-    """Print runs side by side, with what they answer; return 0 where all are valid and lossless, else 1."""
-    out = file or sys.stdout
-    width = None if out.isatty() else LOG_COLUMNS
-    console = Console(file=out, width=width, highlight=False, markup=False, emoji=False)
+    """Print runs side by side, with what they answer.
+
+    Returns:
+        0 where all are valid, lossless and meet the requirements, else 1.
+    """
+    console = _console(file)
     if not summaries:
         console.print("no runs")
         return 1
@@ -47,6 +52,7 @@ def show(
         console.print(Text(f"{name}: {words.verdict(run)}", style=COLOURS[run.verdict]))
         for found in run.remarks:
             console.print(Text(f"  warning: {words.remark(found)}", style="yellow"))
+    code = max(comparison.exit_code(summaries), _show_required(summaries, requirements, console))
     table, at_once = rows(groups), max(1, (console.width - NAME_COLUMNS) // GROUP_COLUMNS)
     for first in range(0, len(groups), at_once):
         console.print()
@@ -65,7 +71,40 @@ def show(
     for note in words.notes(groups):
         console.print()
         console.print(Text(note, style="dim"))
-    return comparison.exit_code(summaries)
+    return code
+
+
+def _console(file: TextIO | None) -> Console:
+    out = file or sys.stdout
+    width = None if out.isatty() else LOG_COLUMNS
+    return Console(file=out, width=width, highlight=False, markup=False, emoji=False)
+
+
+def _show_required(
+    summaries: Sequence[Summary], requirements: Sequence[Requirement], console: Console
+) -> int:
+    """Print which requirements each run meets; return 1 where one is not met."""
+    code = 0
+    for run in summaries if requirements else ():
+        console.print()
+        console.print(
+            Text(f"required of {words.cut(run.run_id, 60)} ({words.cut(run.label, 60)})", style="bold")
+        )
+        for outcome in requirement.check(requirements, run):
+            code = code if outcome.met else 1
+            console.print(Text(f"  {words.outcome(outcome)}", style="green" if outcome.met else "bold red"))
+    return code
+
+
+def show_worse(worse: Sequence[Change], share: float, file: TextIO | None = None) -> int:
+    """Print which figures became worse than a baseline; return 1 where there are any."""
+    console = _console(file)
+    console.print()
+    if not worse:
+        console.print(Text(f"no figure is more than {100 * share:g}% worse than the baseline", style="green"))
+    for change in worse:
+        console.print(Text(f"worse: {words.change(change)}", style="bold red"))
+    return 1 if worse else 0
 
 
 def _table(groups: Sequence[Group], table: Sequence[Row], first: int, end: int) -> Table:

@@ -8,7 +8,7 @@ from typing import Any, assert_never
 import msgspec
 
 from queuebench import prices
-from queuebench.figures import records
+from queuebench.figures import records, requirement
 from queuebench.figures.comparison import Group, Trait
 from queuebench.figures.records import (
     Bottleneck,
@@ -22,6 +22,8 @@ from queuebench.figures.records import (
     Summary,
     Verdict,
 )
+from queuebench.figures.regression import Change
+from queuebench.figures.requirement import Outcome
 from queuebench.measuring.records import SettingValue, Stage
 from queuebench.plumbing.printable import printable
 
@@ -315,6 +317,33 @@ def arithmetic(found: Plan) -> list[str]:
 
 
 # ---- groups ----
+
+
+def outcome(found: Outcome) -> str:
+    """Say whether a requirement is met, and what was found."""
+    what = found.requirement
+    value = "the run does not tell" if found.found is None else figure(found.found, what.unit)
+    return f"{'met' if found.met else 'NOT MET'}  {what.text}  ({value})"
+
+
+def change(found: Change) -> str:
+    """Say how a figure changed."""
+    unit = requirement.unit_of(found.path)
+    by = f"by {found.worse_share:.1%}" if found.before else "from nothing"
+    name = requirement.name_of(found.path)
+    return f"{name} {figure(found.before, unit)} → {figure(found.after, unit)}, worse {by}"
+
+
+def figure(value: float, unit: str) -> str:
+    """Return a figure with its unit: ms, s, us, share, /s, MiB, $ or none."""
+    if unit in ("ms", "s", "us"):
+        return duration(value * {"ms": 1e-3, "s": 1.0, "us": 1e-6}[unit])
+    if unit == "share":
+        return share(value)
+    if unit == "$":
+        return f"${value:,.4g}"
+    text = f"{value:,.1f}".removesuffix(".0")
+    return text + (unit if unit == "/s" else f" {unit}" if unit else "")
 
 
 def group_name(group: Group) -> str:
