@@ -7,6 +7,7 @@ Nothing of this project reads those again: whatever shows a summary makes its wo
 
 from __future__ import annotations
 
+import contextlib
 from enum import StrEnum
 from typing import Annotated
 
@@ -25,6 +26,9 @@ from queuebench.measuring.records import (
     format_of,
     used_settings,
 )
+from queuebench.plumbing.printable import to_text
+
+MOST_SUMMARY_BYTES = 64 * 2**20
 
 # Wide enough for any run, and neither nan nor infinite.
 Figure = Annotated[float, Meta(ge=-1e15, le=1e15)]
@@ -463,6 +467,8 @@ def read_summary(data: bytes, called: str) -> Summary:
     Raises:
         FormatError: another format, or no summary; one line that begins with what it is `called`.
     """
+    with contextlib.suppress(UnicodeDecodeError):
+        data = to_text(data).encode()  # an editor may have left a byte order mark
     found = format_of(data)
     if found is not None and found != FORMAT:
         raise FormatError(

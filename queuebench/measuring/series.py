@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from msgspec import Struct
 from queuebench.measuring.records import decoder_of
 
 MOST_POINTS = 600
+MOST_READ_BYTES = 256 * 2**20  # a week of seconds
+LONGEST_LINE = 65_536
 
 
 class Held(Struct, frozen=True):
@@ -69,16 +72,18 @@ class Series:
 
 
 def read(path: Path) -> Series:
-    """Return the series that a file keeps, without lines that are none; empty where there is no file."""
+    """Return the series that a file keeps, without lines that are none; empty where it cannot be read.
+
+    Takes memory for `MOST_POINTS` points, and reads at most `MOST_READ_BYTES`.
+    """
     series, decoder = Series(), decoder_of(Point)
-    if path.is_file():
-        with path.open("rb") as lines:
-            for line in lines:
-                try:
-                    series.add(decoder.decode(line))
-                except (msgspec.DecodeError, UnicodeDecodeError):
+    with contextlib.suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as lines:
+                while lines.tell() < MOST_READ_BYTES and (line := lines.readline(LONGEST_LINE)):
                     # Cut short by a crash, or by whoever edited it: one second less.
-                    continue
+                    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+                        series.add(decoder.decode(line))
     return series
 
 

@@ -1,4 +1,7 @@
-"""The folder of results: records of runs, their series and summaries. Each file is replaced in one step."""
+"""The folder of results: records of runs, their series and summaries. Each file is replaced in one step.
+
+A file that cannot be written or read is said once and stops nothing: a run is judged without it.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,27 @@ import re
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from queuebench.errors import QueueBenchError
 from queuebench.measuring import series
 from queuebench.measuring.records import RunRecord, decode, encode
 from queuebench.measuring.series import Point
+from queuebench.plumbing import files
 from queuebench.plumbing.printable import safe_text
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 MOST_SERIES = 16  # read and thinned series that are kept at hand
+MOST_RECORD_BYTES = 256 * 2**20
+MOST_SAID = 100
 
 
 class Files:
-    """The results on disk; safe to use from several threads."""
+    """The results on disk; safe to use from several threads.
+
+    Bounded: 16 series of 600 points, a record of 256 MiB, 100 files that cannot be written.
+    """
 
     def __init__(self, results: Path) -> None:
         self.results = results
@@ -33,29 +42,51 @@ class Files:
         self._lock = threading.Lock()
         self._written: dict[str, int] = {}
         self._series: OrderedDict[str, tuple[tuple[int, int], list[Point]]] = OrderedDict()
+        self._said: OrderedDict[Path, str] = OrderedDict()
 
     def folder(self, run_id: str) -> Path | None:
         """Return a run's folder; None where the id, which may come from a URL, cannot be one."""
         return self.results / run_id if RUN_ID.fullmatch(run_id) else None
 
-    def write_record(self, record: RunRecord, version: int) -> None:
-        """Keep a run's record, unless a later version of it is kept already."""
+    def write_record(self, record: RunRecord, version: int) -> bool:
+        """Keep a run's record, unless a later version of it is kept already; False: it can't be written."""
         data = encode(record)
         with self._lock:
-            if version > self._written.get(record.run_id, -1):
-                _replace(self.results / record.run_id / "run.json", data)
-                self._written = {record.run_id: version}
+            if version <= self._written.get(record.run_id, -1):
+                return True
+            path = self.results / record.run_id / "run.json"
+            if not self._done(path, lambda: files.replace(path, data + b"\n")):
+                return False
+            self._written = {record.run_id: version}
+        return True
 
-    def write_summary(self, run_id: str, data: bytes) -> None:
-        """Keep a run's summary."""
-        _replace(self.results / run_id / "summary.json", data)
+    def write_summary(self, run_id: str, data: bytes) -> bool:
+        """Keep a run's summary; False: it can't be written."""
+        path = self.results / run_id / "summary.json"
+        return self._done(path, lambda: files.replace(path, data + b"\n"))
 
-    def append_point(self, run_id: str, point: Point) -> None:
-        """Add a second to a run's series."""
+    def append_point(self, run_id: str, point: Point) -> bool:
+        """Add a second to a run's series; False: it can't be written."""
         path = self.results / run_id / "series.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as lines:
-            lines.write(encode(point) + b"\n")
+        return self._done(path, lambda: files.append(path, encode(point) + b"\n"))
+
+    def _done(self, path: Path, write: Callable[[], None]) -> bool:
+        """Write a file; where that fails say so once, and go on."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write()
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            if self._said.get(path) != why:
+                self._said[path] = why
+                if len(self._said) > MOST_SAID:
+                    self._said.popitem(last=False)
+                said = f"monitor: {path} can't be written, and the run goes on without it: {why}"
+                print(safe_text(said), file=sys.stderr, flush=True)
+            return False
+        if self._said.pop(path, None):
+            print(safe_text(f"monitor: {path} is written again"), file=sys.stderr, flush=True)
+        return True
 
     def points(self, run_id: str) -> Sequence[Point]:
         """Return a run's series as a chart takes it; a file that did not change is not read again."""
@@ -83,10 +114,10 @@ class Files:
         """Return the records of runs without a summary; one that cannot be read is set aside."""
         found = []
         for path in sorted(self.results.glob("*/run.json")):
-            if path.with_name("summary.json").exists():
-                continue
             try:
-                record = decode(path.read_bytes(), RunRecord, str(path))
+                if path.with_name("summary.json").is_file():
+                    continue
+                record = decode(files.read(path, MOST_RECORD_BYTES), RunRecord, str(path))
                 if record.run_id != path.parent.name:
                     raise QueueBenchError(f"{path} is the record of another run, {record.run_id[:80]!r}")
                 record.used  # noqa: B018 - what figures are made with has to be there
@@ -104,11 +135,3 @@ class Files:
             (folder / "set-aside.txt").write_text(reason + "\n", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             print(f"monitor: {folder}: {error.strerror}", file=sys.stderr, flush=True)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Replace a file, so that a reader or a crash never meets half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".tmp")
-    beside.write_bytes(data + b"\n")
-    beside.replace(path)

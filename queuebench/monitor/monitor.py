@@ -206,7 +206,7 @@ class Monitor:
             try:
                 self._judge(record)
                 self._failures = 0
-            except (QueueError, OSError):
+            except QueueError:
                 raise
             except Exception as error:
                 # A run that cannot be judged must not be in the way of all that follow.
@@ -237,7 +237,7 @@ class Monitor:
         if verdict.over:
             try:
                 self._ended(verdict.record)
-            except (QueueError, OSError):
+            except QueueError:
                 raise
             except Exception as error:
                 self._files.set_aside(record.run_id, f"it cannot be summarised: {error!r}")
@@ -262,6 +262,8 @@ class Monitor:
         if now - self._watched_at < WATCH_EVERY_SECONDS:
             return
         self._watched_at = now
+        for summary in self._history.unwritten():
+            self._write_summary(summary)
         for run in list(self._watched):
             before = run.record
             tally = self._probe.tally(run.id, before.tally)
@@ -294,8 +296,7 @@ class Monitor:
 
     def _write_results(self, record: RunRecord) -> None:
         summary = summarise(record)
-        data = msgspec.json.format(msgspec.json.encode(words.written(summary)), indent=2)
-        self._files.write_summary(record.run_id, data)
+        self._write_summary(summary)
         # The figures are safe by now, and what shows them must not be able to stop the monitor.
         try:
             path = self._files.results / record.run_id / "report.html"
@@ -306,6 +307,14 @@ class Monitor:
                 file=sys.stderr,
                 flush=True,
             )
+
+    def _write_summary(self, summary: Summary) -> None:
+        """Write a summary; what the disk does not take is kept in memory, and tried again."""
+        data = msgspec.json.format(msgspec.json.encode(words.written(summary)), indent=2)
+        if self._files.write_summary(summary.run_id, data):
+            self._history.forget(summary.run_id)
+        else:
+            self._history.keep(summary)
 
 
 def how_far(run: Run, points: Sequence[Point]) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from queuebench.errors import QueueBenchError
 from queuebench.figures import planner, regression
-from queuebench.figures.records import Summary, read_summary
+from queuebench.figures.records import MOST_SUMMARY_BYTES, Summary, read_summary
 from queuebench.figures.requirement import parse as requirement
 from queuebench.measuring import series
-from queuebench.plumbing.printable import to_text
+from queuebench.plumbing import files
 from queuebench.report.page import page_data, write_report
 from queuebench.report.terminal import show, show_worse
 
@@ -93,11 +93,9 @@ def find(results: Path, run: str) -> Path:
 
 def _summary(path: Path) -> Summary:
     try:
-        data = path.read_bytes()
+        data = files.read(path, MOST_SUMMARY_BYTES)
     except OSError as error:
         raise ReportError(f"{path} cannot be read: {error.strerror}") from error
-    with contextlib.suppress(UnicodeDecodeError):
-        data = to_text(data).encode()  # an editor may have left a byte order mark
     return read_summary(data, str(path))
 
 

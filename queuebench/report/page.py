@@ -17,6 +17,7 @@ from queuebench.figures.records import Summary
 from queuebench.measuring import series
 from queuebench.measuring.records import Stage
 from queuebench.measuring.series import Point
+from queuebench.plumbing import files
 from queuebench.report import words
 from queuebench.report.table import rows
 
@@ -75,9 +76,7 @@ def html(data: Mapping[str, Any] | None) -> str:
 
 def write_report(path: Path, data: Mapping[str, Any]) -> None:
     """Write a report in one step, so that nobody meets half of it."""
-    beside = path.with_suffix(".tmp")
-    beside.write_text(html(data), encoding="utf-8")
-    beside.replace(path)
+    files.replace(path, html(data).encode())
 
 
 def _thinned(points: Points, most: int) -> Points:
