@@ -313,21 +313,3 @@ def test_what_would_take_a_guarantee_away_is_refused_in_one_line(broker, environ
     said = [line for line in ended.stderr.splitlines() if line.startswith("worker: ")]
     assert len(said) == 1 and named in said[0], ended.stderr
     assert "Traceback" not in ended.stderr
-
-
-def test_celery_s_command_line_answers(broker):
-    environ = os.environ | {"REDIS_CELERY_URL": broker.url, "WORKER_SLOTS": "2"}
-    run = partial(subprocess.run, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=90)
-    celery = [sys.executable, "-m", "celery", "-A", "task"]
-    worker = subprocess.Popen([*celery, "worker", "-n", "one@h"], cwd=ROOT, env=environ)
-    try:
-        until(lambda: run([*celery, "status"]).returncode == 0, "it is there")
-        for verb in ("stats", "active_queues", "conf", "registered", "report", "reserved", "scheduled"):
-            told = run([*celery, "inspect", verb, "-t", "10"])
-            assert told.returncode == 0 and "one@h" in told.stdout, (verb, told.stdout, told.stderr)
-        for words in (("control", "enable_events"), ("list", "bindings"), ("purge", "-f")):
-            told = run([*celery, *words])
-            assert told.returncode == 0, (words, told.stderr)
-    finally:
-        worker.terminate()
-        worker.wait(30)

@@ -44,6 +44,13 @@ class RedisUrl:
             return f"{scheme}+socket://{self._user_info()}{quote(self.socket)}?virtual_host={self.db}"
         return f"{scheme}://{self._rest()}"
 
+    def tls_options(self) -> dict[str, str | bool]:
+        """Return the TLS options as redis-py's constructors take them, none without TLS."""
+        return {
+            option: value == "true" if option == "ssl_check_hostname" else value
+            for option, value in (self.tls or {}).items()
+        }
+
     def place(self) -> tuple[str, int, int]:
         """Return what is the same for two URLs of one database, as far as their text can tell."""
         if self.socket:

@@ -16,6 +16,7 @@ from celery.worker.request import Request as CeleryRequest
 from redis.exceptions import RedisError
 
 from queuebench.broker.transport.link import SCHEME, url
+from queuebench.plumbing import redis_url as urls
 from queuebench.plumbing.printable import safe_text
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ def celery_settings(redis_url: str, slots: int, **transport_options: Any) -> dic
     """Return the Celery settings that go with this transport, for a worker of `slots` tasks at once."""
     return {
         "broker_url": url(redis_url),
+        # The URL says so too; those who look into the broker themselves, as Flower does, read it here.
+        "broker_use_ssl": urls.parse(redis_url).tls_options() or False,
         "broker_transport_options": transport_options,
         # A task is in flight until it has ended; one whose pool process was killed goes back.
         "task_acks_late": True,

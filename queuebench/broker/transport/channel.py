@@ -30,6 +30,7 @@ from queuebench.broker.transport.link import PULSE_SECONDS, Doorbell, Link, NotN
 from queuebench.broker.transport.poller import Poller
 from queuebench.broker.transport.signals import stopping
 from queuebench.errors import SettingsError
+from queuebench.plumbing.printable import safe_url
 
 LEASE_SECONDS = 12.0
 MAX_DEATHS = 5
@@ -416,3 +417,9 @@ class Transport(kombu_redis.Transport):
         super().__init__(*args, **kwargs)
         self.cycle = Poller()  # type: ignore[assignment]
         self.polling_interval = None
+        # A socket's URL alone is shown as its own scheme has it; kombu asks for that in this way.
+        self.can_parse_url = bool(getattr(self.client, "uri_prefix", None))
+
+    def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
+        shown = f"redis+{uri}"
+        return shown if include_password else safe_url(shown)

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any
 
 import redis
+from kombu.connection import resolve_aliases
 from kombu.transport import TRANSPORT_ALIASES
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
@@ -123,3 +124,5 @@ class Doorbell(Link):
 
 
 TRANSPORT_ALIASES[SCHEME] = "queuebench.broker.transport.channel:Transport"
+# What it is called where it is only shown: tools that look into a broker know a Redis by that name.
+resolve_aliases[SCHEME] = "redis"
