@@ -12,7 +12,7 @@ help:
 	@echo "make test-fast   those of figures, engine, queues and all else that takes a moment"
 	@echo "make test-wheel  builds the wheel and tries it in environments that have nothing else"
 	@echo "make test-docker the tests of docker-compose; they need a Docker Engine and both Compose generations"
-	@echo "make faults      kills, stops and cuts parts of the running pipeline (SEED= FAULTS= QUEUE= KIND=)"
+	@echo "make faults      kills, stops and cuts parts of the running pipeline (SEED= FAULTS= QUEUE= KIND= STOCK=1)"
 	@echo "make lint        ruff and mypy"
 
 $(VENV)/.installed: requirements.txt
@@ -70,8 +70,8 @@ test-docker: $(VENV)/.installed-dev
 	@$(PY) -m pytest -m docker
 
 faults: $(VENV)/.installed-dev
-	@$(PY) -m tests.faults $(call set_here,SEED,--seed) $(call set_here,FAULTS,--faults) \
-	  $(call set_here,QUEUE,--queue) $(call set_here,KIND,--kind)
+	@$(PY) -m tests.faults $(if $(call set_here,STOCK,x),--stock) $(call set_here,SEED,--seed) \
+	  $(call set_here,FAULTS,--faults) $(call set_here,QUEUE,--queue) $(call set_here,KIND,--kind)
 
 lint: $(VENV)/.installed-dev
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy

@@ -14,6 +14,7 @@ from redis import Redis
 
 from queuebench.errors import QueueError, Unreachable
 from queuebench.plumbing.redis_client import connect, explained, is_not_now
+from tests.line import Line
 from tests.transport_fixtures import Server, server_binaries, until
 
 SCRIPT = "return redis.call('SET', KEYS[1], 'x')"
@@ -125,6 +126,21 @@ def test_a_server_that_refuses_for_now_counts_as_away(own, code):
                 command()
     with explained(client):
         client.set("key", "x")
+
+
+def test_who_is_left_with_a_server_that_only_reads_finds_the_one_that_took_over(own, tmp_path):
+    other = Server(own.binary, tmp_path)
+    other.start()
+    line = Line(own.port)
+    client = connect(line.url)
+    with contextlib.closing(line), client, replica_of_nobody(own.client):
+        with pytest.raises(Unreachable), explained(client):
+            client.set("x", 1)
+        line.port = other.port
+        with explained(client):
+            client.set("x", 2)
+    assert other.client.get("x") == b"2"
+    other.kill()
 
 
 def test_what_is_never_taken_is_no_not_now(own):

@@ -17,7 +17,8 @@ from kombu.messaging import Consumer, Producer
 
 from queuebench.broker import transport
 from queuebench.errors import SettingsError
-from tests.transport_fixtures import Line, Server, broker, empty, server, until
+from tests.line import Line
+from tests.transport_fixtures import Server, broker, empty, server, until
 
 pytestmark = pytest.mark.slow
 

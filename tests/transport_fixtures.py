@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -130,43 +129,6 @@ class Worker:
     def results(self) -> list[str]:
         """Return what the tasks wrote down, one entry each time that one ran to its end."""
         return self.done.read_text().split()
-
-
-class Line:
-    """A proxy in front of a server that can cut a connection in the middle of a reply."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.cut_at: bytes | None = None
-        self.cuts = 0
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"redis://127.0.0.1:{self.listener.getsockname()[1]}/0"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self.listener.accept()
-                upstream = socket.create_connection(("127.0.0.1", self.port))
-                for ends in ((client, upstream, False), (upstream, client, True)):
-                    threading.Thread(target=self._pump, args=ends, daemon=True).start()
-
-    def _pump(self, source: socket.socket, target: socket.socket, is_reply: bool) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                if is_reply and self.cut_at is not None and self.cut_at in data:
-                    self.cut_at = None
-                    self.cuts += 1
-                    target.sendall(data[: len(data) // 2])
-                    break
-                target.sendall(data)
-        for end in (source, target):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-    def close(self) -> None:
-        self.listener.close()
 
 
 @pytest.fixture(scope="module", params=server_binaries()[: None if EVERYTHING else 1])

@@ -84,6 +84,8 @@ def explained(client: Redis) -> Iterator[None]:
         if isinstance(error, exceptions.OutOfMemoryError) or "OOM" in str(error):
             raise Unreachable(f"{address(client)} is at its maxmemory") from error
         if is_not_now(error):
+            # Another server may have its address by now: who asks again asks over a new connection.
+            client.connection_pool.disconnect(inuse_connections=False)
             raise Unreachable(f"{address(client)} takes nothing for now: {_first_line(error)}") from error
         if isinstance(error, exceptions.ResponseError):
             raise QueueError(f"{address(client)} refused: {_first_line(error)}") from error

@@ -1,22 +1,25 @@
 """Do many faults to the running pipeline, at random moments from a printed seed, and keep the table.
 
-    python -m tests.faults [--seed N] [--faults 200] [--queue REDIS,SQS] [--kind TEXT]
+    python -m tests.faults [--seed N] [--faults 300] [--queue REDIS,SQS] [--kind TEXT] [--minutes M]
+    python -m tests.faults --stock …    does the same to plain Celery on kombu's Redis transport
+    python -m tests.faults --table      writes docs/faults.md, the table of all that was done
 
 With the seed of an earlier run it goes on where that was stopped, and does again what broke a promise.
-What was done is kept in results/faults.jsonl; docs/faults.md is the table of all that is there.
+What was done is kept in results/faults.jsonl and faults-stock.jsonl, a line as each fault has been done; so
+several may run at the same time.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -25,14 +28,15 @@ from typing import Any
 
 import orjson
 
-from queuebench.bench.stack import Stack
 from queuebench.plumbing.printable import make_output_safe
 from tests import ROOT
-from tests.faults.kinds import BOTH, KINDS, Kind, Layout, sqs_client
-from tests.faults.scene import SETTINGS, GatewayStack, LinedStack, Scene
+from tests.faults.kind import BOTH, Kind
+from tests.faults.kinds import KINDS
+from tests.faults.scene import Scene
+from tests.faults.stacks import FaultStack
+from tests.faults.stock import StockScene, StockStack
+from tests.faults.table import RECORDS, STOCK_RECORDS, TABLE, key_of, newest, page, read
 
-RECORDS = ROOT / "results" / "faults.jsonl"
-TABLE = ROOT / "docs" / "faults.md"
 SCRATCH = ROOT / ".bench"
 ROUND = 60  # faults: so many are sorted by what they need, so that few stacks are started
 
@@ -46,54 +50,40 @@ class Fault:
     queue: str
     kind: Kind
 
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Return what its record is known by."""
+        return self.seed, self.number, self.queue, self.kind.name
 
-def plan(seed: int, faults: int, queues: Sequence[str], only: str = "") -> list[Fault]:
-    """Return at least so many faults, each kind on each queue in turn."""
+
+def plan(seed: int, faults: int, queues: Sequence[str], only: str = "", stock: bool = False) -> list[Fault]:
+    """Return at least so many faults: each kind on each queue once, and then in turn."""
     chance = random.Random(seed)
-    pairs = [(kind, queue) for kind in KINDS if only in kind.name for queue in kind.queues if queue in queues]
+    pairs = [
+        (kind, queue)
+        for kind in KINDS
+        if only in kind.name and (kind.has_stock or not stock)
+        for queue in kind.queues
+        if queue in queues
+    ]
     planned: list[Fault] = []
     done = 0
-    while pairs and done < faults:
+    first = True
+    while pairs and (first or done < faults):
         chance.shuffle(pairs)
         for kind, queue in pairs:
-            if done < faults:
+            if first or done < faults:
                 planned.append(Fault(seed, len(planned), queue, kind))
                 done += kind.repeats
         pairs = [(kind, queue) for kind, queue in pairs if not kind.rare]
+        first = False
     return planned
 
 
-@contextmanager
-def stack_of(folder: Path, queue: str, layout: Layout) -> Iterator[Stack]:
-    """Run a stack as a kind of fault needs it."""
-    kind = LinedStack if layout.lined else GatewayStack if layout.gateway else Stack
-    made = kind(
-        folder,
-        queue,
-        subscribers=layout.subscribers,
-        workers=layout.workers,
-        settings=SETTINGS | dict(layout.settings),
-        sqs_options=["--latency", "2"],
-        appendfsync=layout.appendfsync,
-        app=layout.app,
-    )
-    with made as stack:
-        if layout.visibility_seconds and queue == "SQS":
-            sqs = sqs_client(stack.environment["AWS_ENDPOINT_URL_SQS"])
-            sqs.set_queue_attributes(
-                QueueUrl=sqs.get_queue_url(QueueName="phone_numbers")["QueueUrl"],
-                Attributes={"VisibilityTimeout": str(layout.visibility_seconds)},
-            )
-            for name, service in stack.services.items():
-                if name.startswith("subscriber"):
-                    service.stop()
-                    service.start()
-        yield stack
-
-
-def inflict(fault: Fault, stack: Stack, messages: int = 3000) -> dict[str, Any]:
+def inflict(fault: Fault, stack: FaultStack, messages: int = 3000) -> dict[str, Any]:
     """Do one fault and return its record; `flaws` says which promises were broken."""
-    scene = Scene(stack, random.Random(f"{fault.seed}/{fault.number}"), messages)
+    of = StockScene if isinstance(stack, StockStack) else Scene
+    scene = of(stack, random.Random(f"{fault.seed}/{fault.number}"), messages)
     began = time.monotonic()
     flaws: list[str] = []
     record: dict[str, Any] = {
@@ -106,130 +96,66 @@ def inflict(fault: Fault, stack: Stack, messages: int = 3000) -> dict[str, Any]:
     }
     try:
         record["bound"] = bound = fault.kind.act(scene)
-        summary = scene.finish()
-        counts, run = summary["counts"], summary["run_id"]
-        tally = scene.tally(run)
-        missing = scene.missing(run)
-        record |= {
-            "run": run,
-            "published": counts["published"],
-            "lost": len(missing),
-            "duplicated": tally["duplicates"],
-            "dead_lettered": len(scene.dead_letters()),
-        }
-        if missing and not fault.kind.loses:
-            flaws.append(f"lost: {missing.to_json()}")
-        if counts["lost"] != len(missing):
-            flaws.append(f"the summary says {counts['lost']} lost")
-        if tally["duplicates"] > bound:
-            flaws.append(f"{tally['duplicates']} duplicated, more than the {bound} that were in flight")
-        if any("not finish" in reason for reason in summary["reasons"]):
-            flaws.append("the run did not finish")
-        if fault.kind.refuses:
-            scene.forget_dead_letters()
-        elif scene.dead_letters():
-            flaws.append(f"dead letters: {[letter.reason for letter in scene.dead_letters()[:3]]}")
-        # A run is not valid, and 1 the publisher's end, where the endpoint was late or memory full.
-        if scene.publishers[-1].exit_code() not in (0, 1):
-            flaws.append(f"the publisher ended with {scene.publishers[-1].exit_code()}")
-        if len(scene.publishers) == 1 and counts["published"] < scene.messages:
-            flaws.append(f"only {counts['published']} were accepted")
-    except (AssertionError, TimeoutError) as error:
+        scene.finish()
+        outcome, flaws = scene.outcome(fault.kind, bound)
+        record |= outcome
+    except Exception as error:
         flaws.append(f"{type(error).__name__}: {error}")
     finally:
-        if gone := scene.gone():
-            flaws.append(f"not running any more: {', '.join(gone)}")
-        if outcries := scene.outcries():
-            flaws.append(f"an unforeseen error in {', '.join(outcries)}")
+        flaws += scene.damage()
+        recovery = scene.recovery()
         scene.close()
-    if fault.kind.dead_letters and "dead_lettered" in record:
-        record["dead_lettered"] = fault.kind.dead_letters
     return record | {
+        "recovery": None if recovery is None else round(recovery, 1),
         "seconds": round(time.monotonic() - began, 1),
         "story": scene.story,
         "flaws": flaws,
     }
 
 
-def table(records: Sequence[dict[str, Any]]) -> str:
-    """Return the README's table, a row for each kind of fault."""
-    names = [kind.name for kind in KINDS]
-    lines = [
-        "| fault | runs with Redis | with SQS | lost | duplicated | in flight, at most | dead-lettered |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    ordered = sorted(records, key=lambda r: names.index(r["kind"]))
-    for kind, group in groupby(ordered, key=lambda r: r["kind"]):
-        rows = list(group)
-        runs = [sum(row["queue"] == queue for row in rows) for queue in BOTH]
-        times = f" × {rows[0]['repeats']}" if rows[0]["repeats"] > 1 else ""
-        cells = [f"{number}{times}" if number else "–" for number in runs]
-        cells += [
-            f"{sum(row.get(key, 0) for row in rows):,}"
-            for key in ("lost", "duplicated", "bound", "dead_lettered")
-        ]
-        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
-    faults = sum(record["repeats"] for record in records)
-    messages = sum(record.get("published", 0) for record in records)
-    seeds = ", ".join(str(seed) for seed in sorted({record["seed"] for record in records}))
-    broken = sum(bool(record["flaws"]) for record in records)
-    head = (
-        f"{faults:,} faults in {len(records):,} runs of {messages:,} messages, both queues, seed {seeds}; "
-        f"{broken} runs broke a promise.\n"
-        "*In flight, at most*: what the failed process held, which is what may come twice. A `kill -9` "
-        "leaves what Redis has written to the operating system; only where that dies too does "
-        "`everysec` lose the last second.\n"
-    )
-    return head + "\n" + "\n".join(lines) + "\n"
+def keep(record: dict[str, Any], records: Path) -> None:
+    """Append a record."""
+    records.parent.mkdir(exist_ok=True)
+    with records.open("ab") as file:
+        file.write(orjson.dumps(record) + b"\n")
 
 
-def known() -> dict[Fault, dict[str, Any]]:
-    """Return the newest record of each fault done so far."""
-    lines = RECORDS.read_bytes().splitlines() if RECORDS.exists() else []
-    kinds = {kind.name: kind for kind in KINDS}
-    return {
-        Fault(record["seed"], record["number"], record["queue"], kinds[record["kind"]]): record
-        for record in map(orjson.loads, lines)
-        if record["kind"] in kinds
-    }
-
-
-def keep(record: dict[str, Any]) -> None:
-    """Append a record, and write the table anew."""
-    RECORDS.parent.mkdir(exist_ok=True)
-    with RECORDS.open("ab") as records:
-        records.write(orjson.dumps(record) + b"\n")
-    TABLE.parent.mkdir(exist_ok=True)
-    TABLE.write_text(table(list(known().values())))
-
-
-def run(faults: Sequence[Fault]) -> int:
+def run(faults: Sequence[Fault], records: Path, stock: bool, until: float) -> int:
     """Do what is planned, with as few stacks as possible; return how many broke a promise."""
     broken = done = 0
     for first in range(0, len(faults), ROUND):
         some = sorted(faults[first : first + ROUND], key=lambda f: (f.queue, repr(f.kind.layout), f.number))
         for (queue, _), same in groupby(some, key=lambda f: (f.queue, repr(f.kind.layout))):
             left = list(same)
-            while left:
+            while left and time.monotonic() < until:
                 used = 0
+                record: dict[str, Any] = {}
                 SCRATCH.mkdir(exist_ok=True)
                 with tempfile.TemporaryDirectory(dir=SCRATCH, ignore_cleanup_errors=True) as folder:
-                    with stack_of(Path(folder), queue, left[0].kind.layout) as stack:
+                    kind = StockStack if stock else FaultStack
+                    with kind(Path(folder), queue, left[0].kind.layout) as stack:
                         for fault in left:
+                            if time.monotonic() >= until:
+                                break
                             record = inflict(fault, stack)
-                            keep(record)
+                            keep(record, records)
                             used += 1
                             done += 1
                             print(line_of(record, done, len(faults)), flush=True)
-                            if record["flaws"]:
-                                broken += 1
+                            broken += bool(record["flaws"])
+                            if is_spent(record):
                                 break
-                    if record["flaws"]:
-                        kept = SCRATCH / f"fault-{fault.seed}-{fault.number}"
+                    if record.get("flaws"):
+                        kept = SCRATCH / f"fault-{fault.seed}-{fault.number}-{queue}{'-stock' * stock}"
                         shutil.copytree(folder, kept, dirs_exist_ok=True)
                         print(f"  the logs are in {kept}", flush=True)
                 left = left[used:]
     return broken
+
+
+def is_spent(record: dict[str, Any]) -> bool:
+    """Tell whether a stack is no place for another fault."""
+    return any(record.get(name) for name in ("flaws", "waiting", "hangs", "ended"))
 
 
 def line_of(record: dict[str, Any], done: int, planned: int) -> str:
@@ -238,8 +164,10 @@ def line_of(record: dict[str, Any], done: int, planned: int) -> str:
         f"{done}/{planned} (seed {record['seed']}, fault {record['number']}) "
         f"{record['queue']}: {record['kind']}: "
         f"lost {record.get('lost', '?')}, duplicated {record.get('duplicated', '?')} "
-        f"(at most {record.get('bound', '?')}), {record['seconds']} s"
+        f"(at most {record.get('bound', '?')}), standstill {record['recovery']} s, {record['seconds']} s"
     )
+    if "waiting" in record:
+        text += f"; not back {record['waiting']}; {'; '.join([*record['ended'], *record['hangs']])}"
     if record["flaws"]:
         text += "\n  BROKEN: " + "; ".join(record["flaws"]) + "\n  " + "\n  ".join(record["story"])
     return text
@@ -254,17 +182,26 @@ def main() -> int:
     make_output_safe()
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
-    parser.add_argument("--faults", type=int, default=200)
+    parser.add_argument("--faults", type=int, default=300)
     parser.add_argument("--queue", default=",".join(BOTH))
     parser.add_argument("--kind", default="", help="only those whose name has this in it")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no fault after so many")
+    parser.add_argument("--stock", action="store_true", help="do it to plain Celery")
+    parser.add_argument("--table", action="store_true", help="write docs/faults.md of what was done, no more")
     options = parser.parse_args()
-    planned = plan(options.seed, options.faults, options.queue.upper().split(","), options.kind)
+    if options.table:
+        TABLE.write_text(page(read(RECORDS), read(STOCK_RECORDS)))
+        print(f"faults: {TABLE.relative_to(ROOT)} is written")
+        return 0
+    queues = ["REDIS"] if options.stock else options.queue.upper().split(",")
+    records = STOCK_RECORDS if options.stock else RECORDS
+    planned = plan(options.seed, options.faults, queues, options.kind, options.stock)
     print(f"faults: seed {options.seed}; {len(planned)} runs", flush=True)
-    kept = {fault for fault, record in known().items() if not record["flaws"]}
-    planned = [fault for fault in planned if fault not in kept]
+    kept = {key_of(record) for record in newest(read(records)) if not record["flaws"]}
+    planned = [fault for fault in planned if fault.key not in kept]
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        broken = run(planned)
+        broken = run(planned, records, options.stock, time.monotonic() + options.minutes * 60)
     except KeyboardInterrupt:
         print(f"faults: stopped; `--seed {options.seed}` goes on", file=sys.stderr)
         return 130

@@ -1,95 +1,59 @@
-"""The pipeline that faults are done to, and what is measured of it afterwards."""
+"""One run through a stack: what is published, when something is done to it, and what came of it."""
 
 from __future__ import annotations
 
 import json
 import random
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import requests
+from celery import Celery
 from redis import Redis
+from redis.exceptions import RedisError
 
 from queuebench import settings as settings_module
-from queuebench.bench.stack import Service, Stack
+from queuebench.bench.stack import Service
 from queuebench.broker import dead_letters, transport
 from queuebench.broker.broker import CELERY_QUEUE
 from queuebench.errors import Unreachable
 from queuebench.measuring.ranges import Ranges
 from queuebench.queues import open_queue
+from queuebench.queues.base import Queue
 from queuebench.queues.redis_list import RedisList
 from queuebench.queues.sqs import Sqs
-from tests.faults.gateway import Gateway
-from tests.transport_fixtures import Line
+from tests.faults.stacks import FaultStack, sqs_client
 
-SLOTS = 200
-SETTINGS = {
-    "PUSH_SECONDS": "0.2",
-    "WORKER_SLOTS": str(SLOTS),
-    # Small, so that messages wait in the queue under test and the subscriber is busy to the end.
-    "CELERY_BACKLOG_LIMIT": "800",
-}
+if TYPE_CHECKING:
+    from tests.faults.kind import Kind
+
 PACE = "0.002"  # a publisher that is busy for some seconds
 RUN_SECONDS = 300.0
+PROBE_SECONDS = 60.0
 REST_SECONDS = 120.0
 
 # What one subscriber has in flight at most: a batch in each lane; on SQS there are SQS_THREADS lanes.
 LANES = {"REDIS": RedisList.receivers * RedisList.batch_size, "SQS": 8 * Sqs.batch_size}
 
 
-class LinedStack(Stack):
-    """A stack whose roles reach each Redis through a line of their own, which can be cut."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.lines: dict[tuple[str, str], Line] = {}
-        for role in ("publisher", "subscriber", "worker"):
-            for server in ("redis", "broker"):
-                self.lines[role, server] = Line(self.ports[server])
-
-    def environment_of(self, name: str) -> Mapping[str, str]:
-        role = name.split("-")[0]
-        if (role, "redis") not in self.lines:
-            return self.environment
-        return self.environment | {
-            "REDIS_PUBSUB_URL": self.lines[role, "redis"].url,
-            "REDIS_CELERY_URL": self.lines[role, "broker"].url,
-        }
-
-    def close(self) -> None:
-        super().close()
-        for line in self.lines.values():
-            line.close()
-
-
-class GatewayStack(Stack):
-    """A stack whose workers reach the endpoint through a gateway."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.gateway = Gateway(self.ports["endpoint"])
-
-    def environment_of(self, name: str) -> Mapping[str, str]:
-        if name.split("-")[0] != "worker":
-            return self.environment
-        return self.environment | {"PUSH_URL": self.gateway.url}
-
-    def close(self) -> None:
-        super().close()
-        self.gateway.close()
-
-
 class Scene:
     """One run through a stack: publishing, a moment to act at, and the end."""
 
-    def __init__(self, stack: Stack, chance: random.Random, messages: int) -> None:
+    def __init__(self, stack: FaultStack, chance: random.Random, messages: int) -> None:
         self.stack, self.chance, self.messages = stack, chance, messages
         self.queue = stack.queue
+        # Which process the queue under test is.
+        self.queue_server = "redis" if stack.queue == "REDIS" else "sqs"
         self.paced = True
+        self.extra: dict[str, int] = {}  # what was sent beside the run: of which name how many
         self.publishers: list[Service] = []
         self.story: list[str] = []
         self.watch: Callable[[], None] = lambda: None
@@ -98,14 +62,52 @@ class Scene:
         self._log_before = self._log.stat().st_size if self._log.exists() else 0
         self._known = set(stack.results.glob("*/summary.json"))
         self._began = time.monotonic()
-        self._redis = Redis(port=stack.ports["broker"])
-        self._opened = open_queue(self.queue, settings_module.load(stack.environment).options())
+        self._opened: Queue | None = None
+        self._over_at: float | None = None
+        self._slowest_probe: float | None = None
+        self._arrivals: list[float] = []
+        self._closed = threading.Event()
+        threading.Thread(target=self._watch_arrivals, daemon=True).start()
+        self._redis = Redis(port=stack.port_of("broker"))
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Open the queue under test."""
+        environment = self.stack.environment_of("scene")
+        self._opened = open_queue(self.queue, settings_module.load(environment).options())
+
+    def _watch_arrivals(self) -> None:
+        """Note when something arrived, to 20 ms."""
+        before = self._log_before
+        while not self._closed.wait(0.02):
+            size = self._log.stat().st_size if self._log.exists() else 0
+            if size != before:
+                before = size
+                self._arrivals.append(time.monotonic())
 
     # What happens
 
     def say(self, what: str) -> None:
         """Keep what was done and when, for the record."""
         self.story.append(f"{time.monotonic() - self._began:.1f} s: {what}")
+
+    def over(self, what: str) -> None:
+        """Keep that what was done is over: from now on the pipeline has to recover."""
+        self.say(what)
+        self._over_at = time.monotonic()
+
+    def recovery(self) -> float | None:
+        """Return the longest time without an arrival since it was over; None: there was none to come."""
+        if self._slowest_probe is not None:
+            return self._slowest_probe
+        if self._over_at is None:
+            return None
+        times = [self._over_at, *(at for at in list(self._arrivals) if at > self._over_at)]
+        return max((later - at for at, later in pairwise(times)), default=None)
+
+    def note_recovery(self) -> None:
+        """Have what arrives from now on not count for the recovery."""
+        self._slowest_probe = self.recovery()
 
     def publish(self, *, paced: bool = True) -> Service:
         """Start a publisher; a paced one takes some seconds, another floods."""
@@ -123,6 +125,52 @@ class Scene:
         self.publishers.append(publisher)
         return publisher
 
+    def send(self) -> None:
+        """Put one message straight into the queue, as a producer of some other kind does."""
+        name = next((name for name in self.extra if name.startswith("sent")), f"sent{uuid.uuid4().hex}")
+        number = self.extra.get(name, 0)
+        body = orjson.dumps({"p": "+5511999990000", "m": "hello", "id": f"{name}-{number}"}).decode()
+        self.put(body)
+        self.extra[name] = number + 1
+
+    def put(self, body: str) -> None:
+        """Put a message into the queue."""
+        if self.queue == "REDIS":
+            with self.stack.client_of("redis") as client:
+                client.rpush("phone_numbers", body)
+            return
+        sqs = sqs_client(self.stack.environment["AWS_ENDPOINT_URL_SQS"])
+        url = sqs.get_queue_url(QueueName="phone_numbers")["QueueUrl"]
+        sqs.send_message(QueueUrl=url, MessageBody=body)
+
+    def poison(self) -> None:
+        """Send what kills the worker that ships it."""
+        self.put('{"p":"+5511999990000","m":"poison","id":"poison-0"}')
+        self.extra["poison"] = 1
+
+    def probe(self) -> None:
+        """Send one message to a pipeline that rests, and wait until it has arrived."""
+        before, began = self.arrived(), time.monotonic()
+        self.send()
+        self.until(lambda: self.arrived() > before, "a message arrives", PROBE_SECONDS)
+        self._slowest_probe = max(self._slowest_probe or 0.0, time.monotonic() - began)
+
+    def delay(self, count: int, seconds: float) -> None:
+        """Send tasks that are to begin later."""
+        name = f"later{uuid.uuid4().hex}"
+        self.extra[name] = count
+        with Celery(
+            broker=f"redis://127.0.0.1:{self.stack.port_of('broker')}/0", set_as_current=False
+        ) as app:
+            for number in range(count):
+                app.send_task(
+                    "push_data",
+                    ("+5511999990000", "later"),
+                    countdown=seconds,
+                    task_id=f"{name}-{number}",
+                    ignore_result=True,
+                )
+
     def arrived(self) -> int:
         """Count what has arrived since the beginning, duplicates included."""
         with self._log.open("rb") as log:
@@ -139,8 +187,12 @@ class Scene:
         while not condition():
             if time.monotonic() > give_up_at:
                 raise TimeoutError(f"not in {seconds:g} s: {what}")
-            self.watch()
+            self.look()
             time.sleep(0.02)
+
+    def look(self) -> None:
+        """See to what a kind wants watched, while something is waited for."""
+        self.watch()
 
     def until_ended(self, service: Service) -> None:
         """Wait for a process to end."""
@@ -157,11 +209,12 @@ class Scene:
         """Wait for a random time."""
         end = time.monotonic() + self.chance.uniform(lowest, highest)
         while time.monotonic() < end:
-            self.watch()
+            self.look()
             time.sleep(0.02)
 
     def held_by_subscribers(self) -> int:
         """Count what the queue under test has in flight."""
+        assert self._opened is not None
         while True:
             try:
                 return self._opened.depth().in_flight
@@ -179,6 +232,10 @@ class Scene:
         per_task = int(self.stack.environment.get("SHIPMENTS_PER_TASK", "1"))
         return transport.backlog(self._redis, CELERY_QUEUE)[1] * per_task
 
+    def most_in_broker(self) -> int:
+        """Return how much subscribers may put there."""
+        return 800 + LANES[self.queue]
+
     def count(self, role: str) -> int:
         """Return how many processes of a role there are."""
         return sum(name.split("-")[0] == role for name in self.stack.services)
@@ -189,8 +246,8 @@ class Scene:
 
     # How it ended
 
-    def finish(self, seconds: float = RUN_SECONDS) -> dict[str, Any]:
-        """Wait for the run to end and for everything to be empty; return its summary.
+    def finish(self, seconds: float = RUN_SECONDS) -> None:
+        """Wait for the run to end and for everything to be empty.
 
         Raises:
             TimeoutError: it did not.
@@ -199,8 +256,48 @@ class Scene:
         for publisher in self.publishers:
             self.until_ended(publisher)
         self.until(self._at_rest, "nothing is left in the queue or in Celery", REST_SECONDS)
+        self.until(self._extra_arrived, "what was sent beside the run arrives", REST_SECONDS)
+
+    def _extra_arrived(self) -> bool:
+        return all(
+            self.tally(name)["distinct"] >= count or self.dead_ids() for name, count in self.extra.items()
+        )
+
+    def outcome(self, kind: Kind, bound: int) -> tuple[dict[str, Any], list[str]]:
+        """Return what came of a run that has finished, and which promises that breaks."""
         summary: dict[str, Any] = orjson.loads(self._new()[0].read_bytes())
-        return summary
+        counts, run = summary["counts"], summary["run_id"]
+        missing = self.missing(run)
+        duplicates = self.tally(run)["duplicates"] + sum(
+            self.tally(name)["duplicates"] for name in self.extra
+        )
+        extra = {name: self.missing_of(name, Ranges([[0, count - 1]])) for name, count in self.extra.items()}
+        lost = len(missing) + sum(map(len, extra.values()))
+        record = {
+            "run": run,
+            "published": counts["published"] + sum(self.extra.values()),
+            "lost": lost,
+            "duplicated": duplicates,
+            "dead_lettered": len(self.dead_letters()),
+        }
+        flaws = []
+        if lost and not kind.loses:
+            flaws.append(f"lost: {missing.to_json()} {[gone.to_json() for gone in extra.values()]}")
+        if counts["lost"] != len(missing):
+            flaws.append(f"the summary says {counts['lost']} lost, of {len(missing)}")
+        if duplicates > bound:
+            flaws.append(f"{duplicates} duplicated, more than the {bound} that were in flight")
+        if any("not finish" in reason for reason in summary["reasons"]):
+            flaws.append("the run did not finish")
+        dead = record["dead_lettered"]
+        if not dead if kind.refuses else dead != kind.dead_letters:
+            flaws.append(f"{dead} dead letters: {[letter.reason for letter in self.dead_letters()[:3]]}")
+        # A run is not valid, and 1 the publisher's end, where the endpoint was late or memory full.
+        if self.publishers[-1].exit_code() not in (0, 1):
+            flaws.append(f"the publisher ended with {self.publishers[-1].exit_code()}")
+        if len(self.publishers) == 1 and counts["published"] < self.messages:
+            flaws.append(f"only {counts['published']} were accepted")
+        return record, flaws
 
     def tally(self, run: str) -> dict[str, Any]:
         """Return what the endpoint says of a run: `distinct`, `duplicates`, `numbers`."""
@@ -218,20 +315,21 @@ class Scene:
         accepted = Ranges()
         for part in [*record["publishers"].values(), *(p["totals"] for p in record["processes"].values())]:
             accepted |= Ranges(part["accepted"])
-        dead = [
-            letter.number for letter in self.dead_letters() if letter.run == run and letter.number is not None
-        ]
-        gone = accepted - Ranges(self.tally(run)["numbers"])
-        return gone - Ranges([number, number] for number in sorted(set(dead)))
+        return self.missing_of(run, accepted)
+
+    def missing_of(self, run: str, accepted: Ranges) -> Ranges:
+        prefix = f"{run}-"
+        dead = sorted({int(id[len(prefix) :]) for id in self.dead_ids() if id.startswith(prefix)})
+        return accepted - Ranges(self.tally(run)["numbers"]) - Ranges([number, number] for number in dead)
+
+    def dead_ids(self) -> Sequence[str]:
+        """Return the ids of the dead letters."""
+        return [letter.id for letter in self.dead_letters()]
 
     def dead_letters(self) -> list[dead_letters.DeadLetter]:
         """Return what is in the dead-letter place."""
         records: Any = self._redis.lrange(dead_letters.KEY, 0, -1)
         return [dead_letters.DeadLetter.decode(record) for record in records]
-
-    def forget_dead_letters(self) -> None:
-        """Make room for the next fault's."""
-        self._redis.delete(dead_letters.KEY)
 
     def outcries(self) -> list[str]:
         """Return the logs that tell of an error nobody has foreseen."""
@@ -249,18 +347,33 @@ class Scene:
         """Return the services that do not run."""
         return [name for name, service in self.stack.services.items() if service.exit_code() is not None]
 
+    def damage(self) -> list[str]:
+        """Return what is broken in the processes themselves."""
+        found = []
+        if gone := self.gone():
+            found.append(f"not running any more: {', '.join(gone)}")
+        if outcries := self.outcries():
+            found.append(f"an unforeseen error in {', '.join(outcries)}")
+        return found
+
     def close(self) -> None:
         """Leave no publisher behind, and no connection."""
+        self._closed.set()
         for publisher in self.publishers:
             publisher.kill()
-        self._opened.close()
+        if self._opened is not None:
+            self._opened.close()
+        with suppress(RedisError):
+            # The next scene begins without any.
+            self._redis.delete(dead_letters.KEY)
         self._redis.close()
 
     def _new(self) -> list[Path]:
         return sorted(set(self.stack.results.glob("*/summary.json")) - self._known)
 
     def _at_rest(self) -> bool:
+        assert self._opened is not None
         try:
             return not (sum(self._opened.depth()) or sum(transport.backlog(self._redis, CELERY_QUEUE)))
-        except (Unreachable, OSError):
+        except (Unreachable, OSError, RedisError):
             return False
