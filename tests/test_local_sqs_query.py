@@ -90,6 +90,61 @@ def test_a_shell_needs_no_body_and_no_queue_url(server: LocalSqs) -> None:
     assert b"<Body>hi you</Body>" in got.content
 
 
+@pytest.mark.parametrize("action", ["CreateQueue", "ListQueues"])
+def test_a_queues_own_address_is_not_for_actions_on_all_queues(server: LocalSqs, action: str) -> None:
+    # recorded: localstack's tests/aws/services/sqs/test_sqs.py, TestSqsQueryApi
+    path = "/" + make(server, "address").split("/", 3)[3]
+    answer = requests.get(server.url + path, params={"Action": action, "QueueName": "x"}, timeout=9)
+    assert answer.status_code == 400
+    tree = ElementTree.fromstring(answer.content)
+    assert texts(tree, "Code") == ["InvalidAction"]
+    assert texts(tree, "Message") == [f"The action {action} is not valid for this endpoint."]
+    nothing = requests.get(server.url + path, timeout=9)
+    assert (nothing.status_code, nothing.text.strip()) == (404, "<UnknownOperationException/>")
+
+
+def test_who_accepts_json_alone_gets_the_answers_as_json(server: LocalSqs) -> None:
+    # as integrations of API Gateway are answered
+    path = "/" + make(server, "gateway").split("/", 3)[3]
+
+    def get(**fields: str) -> Any:
+        return requests.get(
+            server.url + path, fields, headers={"Accept": "application/json"}, timeout=9
+        ).json()
+
+    empty = get(Action="ReceiveMessage")["ReceiveMessageResponse"]
+    assert empty["ReceiveMessageResult"] == {"messages": None}
+    assert empty["ResponseMetadata"]["RequestId"]
+    sent = get(Action="SendMessage", MessageBody="x")["SendMessageResponse"]["SendMessageResult"]
+    (message,) = get(Action="ReceiveMessage", **{"AttributeName.1": "SenderId"})["ReceiveMessageResponse"][
+        "ReceiveMessageResult"
+    ]["messages"]
+    assert message["MessageId"] == sent["MessageId"]
+    assert message["MessageAttributes"] is None
+    (attribute,) = message["Attributes"]
+    assert attribute["Name"] == "SenderId"
+    told = get(Action="GetQueueAttributes", **{"AttributeName.1": "VisibilityTimeout"})
+    assert told["GetQueueAttributesResponse"]["GetQueueAttributesResult"] == {
+        "Attributes": [{"Name": "VisibilityTimeout", "Value": "30"}]
+    }
+    assert get(Action="ListQueues")["Error"] == {
+        "Type": "Sender",
+        "Code": "InvalidAction",
+        "Message": "The action ListQueues is not valid for this endpoint.",
+    }
+    assert "PurgeQueueResult" not in get(Action="PurgeQueue")["PurgeQueueResponse"]
+
+
+def test_an_empty_list_of_an_older_sdk_is_no_error(server: LocalSqs) -> None:
+    # botocore 1.31 sends a list without members as one empty field
+    url = make(server, "empty")
+    fields = {"AttributeNames": "", "MessageAttributeNames": ""}
+    assert ask(server, Action="ReceiveMessage", QueueUrl=url, **fields)[0] == 200
+    for entries in ({"Entries": ""}, {}):
+        status, tree = ask(server, Action="SendMessageBatch", QueueUrl=url, **entries)
+        assert (status, texts(tree, "Code")) == (400, ["AWS.SimpleQueueService.EmptyBatchRequest"])
+
+
 def test_a_batch_of_many_tells_what_failed_of_it(server: LocalSqs) -> None:
     url = make(server, "many")
     fields = {

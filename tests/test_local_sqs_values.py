@@ -216,9 +216,11 @@ def test_the_reuse_of_a_data_key_is_shown_with_a_key_alone(local: Sqs) -> None:
             "Invalid value for maxReceiveCount: 1001, valid values are from 1 to 1000 both inclusive.",
         ),
         (
-            '{"deadLetterTargetArn":"queue","maxReceiveCount":1}',
+            '{"deadLetterTargetArn":"arn:aws:sqs:queue","maxReceiveCount":1}',
             "Dead-letter target ARN should be fully qualified ARN.",
         ),
+        # recorded: localstack's tests/aws/services/sqs/test_sqs.snapshot.json, November 2023
+        ('{"deadLetterTargetArn":"queue","maxReceiveCount":1}', "Invalid value for deadLetterTargetArn."),
         (
             '{"deadLetterTargetArn":"%s","maxReceiveCount":1,"colour":"red"}',
             "Only following attributes are supported: [maxReceiveCount, deadLetterTargetArn].",
@@ -254,7 +256,8 @@ def test_a_page_is_of_what_its_token_was_given_for(local: Sqs) -> None:
     [
         ("http://sqs.eu-west-1.localhost:9324/000000000000/{}", "AWS.SimpleQueueService.NonExistentQueue"),
         ("https://eu-west-1.queue.amazonaws.com/000000000000/{}", "AWS.SimpleQueueService.NonExistentQueue"),
-        ("{}", "InvalidAddress"),
+        ("http://sqs.us-east-1.localhost:9324", "InvalidAddress"),
+        ("https://queue.amazonaws.com/", "InvalidAddress"),
     ],
 )
 def test_a_queue_url_names_account_and_region(local: Sqs, address: str, code: str) -> None:
@@ -281,3 +284,124 @@ def test_what_is_no_arn_is_told_its_form(local: Sqs) -> None:
         code, message = error_of(call, SourceArn="queue")
         assert code == "InvalidParameterValue"
         assert message.startswith("You must use this format to specify the SourceArn: arn:<partition>:")
+
+
+def test_a_queue_is_found_by_its_bare_name(local: Sqs) -> None:
+    # tried on AWS: github.com/aws/aws-sdk-js-v3/pull/6337
+    name = fresh_name()
+    url = local.queue(name)
+    local.send(name, "x")
+    assert local.bodies(url) == ["x"]
+
+
+def test_what_is_for_fifo_queues_alone_is_refused_in_awss_words(local: Sqs) -> None:
+    # recorded: github.com/cdklabs/construct-hub/issues/905
+    url = local.queue()
+    reason = "invalid. Reason: The request include parameter that is not valid for this queue type."
+    for call, more in (
+        (local.client.send_message, {"MessageBody": "x", "MessageDeduplicationId": "d"}),
+        (local.client.receive_message, {"ReceiveRequestAttemptId": "d"}),
+    ):
+        (name,) = more.keys() - {"MessageBody"}
+        refused = error_of(call, QueueUrl=url, **more)
+        assert refused == ("InvalidParameterValue", f"Value d for parameter {name} is {reason}")
+
+
+def test_a_label_that_is_not_there_is_told_whether_there_is_a_policy(local: Sqs) -> None:
+    url = local.queue()
+    missing = "Value none for parameter Label is invalid. Reason: can't find label"
+    remove = local.client.remove_permission
+    assert error_of(remove, QueueUrl=url, Label="none") == ("InvalidParameterValue", f"{missing}.")
+    local.client.add_permission(
+        QueueUrl=url, Label="other", AWSAccountIds=["111122223333"], Actions=["SendMessage"]
+    )
+    assert error_of(remove, QueueUrl=url, Label="none")[1] == f"{missing} on existing policy."
+
+
+def statements(count: int) -> str:
+    one = {"Effect": "Allow", "Principal": "*", "Action": "SQS:SendMessage", "Resource": "*"}
+    return json.dumps({"Version": "2012-10-17", "Statement": [one] * count})
+
+
+@pytest.mark.parametrize(
+    ("policy", "code"),
+    [
+        ("[]", "InvalidAttributeValue"),
+        ('"text"', "InvalidAttributeValue"),
+        ("{", "InvalidAttributeValue"),
+        (json.dumps({"Id": "x" * 8192}), "InvalidAttributeValue"),
+        (statements(21), "OverLimit"),
+    ],
+    ids=["list", "text", "no JSON", "long", "many"],
+)
+def test_a_policy_is_within_its_quotas(local: Sqs, policy: str, code: str) -> None:
+    # 8,192 bytes and 20 statements: quotas-policies.html of the developer guide
+    url = local.queue(Policy=statements(20))
+    set_them = local.client.set_queue_attributes
+    assert error_of(set_them, QueueUrl=url, Attributes={"Policy": policy})[0] == code
+    more: Any = {"AWSAccountIds": ["111122223333"], "Actions": ["SendMessage"]}
+    assert error_of(local.client.add_permission, QueueUrl=url, Label="l", **more)[0] == "OverLimit"
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"": "v"},
+        {"k" * 129: "v"},
+        {"k": "v" * 257},
+        {"aws:k": "v"},
+        {"k": "aws:v"},
+        {"k!": "v"},
+        {"k": "v\x01"},
+        {str(number): "v" for number in range(51)},
+    ],
+)
+def test_tags_are_within_their_quotas_from_the_start(local: Sqs, tags: dict[str, str]) -> None:
+    # quotas-queues.html of the developer guide
+    url = local.queue()
+    for call, more in (
+        (local.client.tag_queue, {"QueueUrl": url, "Tags": tags}),
+        (local.client.create_queue, {"QueueName": fresh_name(), "tags": tags}),
+    ):
+        assert error_of(call, **more)[0] == "InvalidParameterValue"
+    longest = {"k" * 128: "v" * 256, "größe 1_.:/=+-@": ""}
+    local.client.tag_queue(QueueUrl=url, Tags=longest)
+    assert local.client.list_queue_tags(QueueUrl=url)["Tags"] == longest
+
+
+def dead_letters(local: Sqs, *, fifo: bool = False) -> tuple[str, str]:
+    make = local.fifo if fifo else local.queue
+    dead = make()
+    policy = json.dumps({"deadLetterTargetArn": local.arn(dead), "maxReceiveCount": 1})
+    return make(VisibilityTimeout=0, RedrivePolicy=policy), dead
+
+
+def test_a_fifo_dead_letter_is_deduplicated_by_its_message_id(local: Sqs) -> None:
+    # "the original message's deduplication ID will be replaced with the original message's ID":
+    # sqs-configure-dead-letter-queue-redrive.html of the developer guide
+    url, dead = dead_letters(local, fifo=True)
+    (sent,) = local.send_fifo(url, "g", "x")
+    while local.receive(url):
+        pass
+    (letter,) = local.receive(dead, AttributeNames=["All"])
+    assert letter["MessageId"] == letter["Attributes"]["MessageDeduplicationId"] == sent["MessageId"]
+
+
+def test_a_message_sent_to_a_dead_letter_queue_has_nowhere_to_go_back_to(local: Sqs) -> None:
+    # troubleshooting-dlq-redrive.html of the developer guide
+    _, dead = dead_letters(local)
+    local.send(dead, "direct")
+    local.client.start_message_move_task(SourceArn=local.arn(dead), DestinationArn="")
+    (task,) = local.client.list_message_move_tasks(SourceArn=local.arn(dead))["Results"]
+    assert (task["Status"], task["FailureReason"]) == ("FAILED", "CouldNotDetermineMessageSource")
+    assert local.bodies(dead) == ["direct"]
+
+
+def test_dead_letters_move_to_another_queue_of_the_same_type(local: Sqs) -> None:
+    # "you can also configure any other queue as the redrive destination if both queues are the same type":
+    # sqs-configure-dead-letter-queue-redrive.html of the developer guide
+    _, dead = dead_letters(local)
+    start = local.client.start_message_move_task
+    for other in (local.fifo(), dead):
+        code, _ = error_of(start, SourceArn=local.arn(dead), DestinationArn=local.arn(other))
+        assert code == "InvalidParameterValue"

@@ -24,6 +24,9 @@ _FIFO = {
     "FifoThroughputLimit": ("perQueue", ("perQueue", "perMessageGroupId")),
 }
 _ARN = re.compile(r"arn:[^:]+:[^:]*:[^:]*:[^:]*:[^:]+")
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-policies.html
+MAX_POLICY_BYTES = 8192
+MAX_STATEMENTS = 20
 _NO_ALLOW_POLICY = "Amazon SQS can't create the redrive allow policy"
 COUNTS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed",
           "ApproximateNumberOfMessagesNotVisible")  # fmt: skip
@@ -113,10 +116,7 @@ def changed_attributes(
                 raise invalid_attribute(name)
             value = str(int(value))
         elif name == "Policy" and value:
-            try:
-                json.loads(value)
-            except (ValueError, RecursionError):
-                raise invalid_attribute(name) from None
+            _check_policy(value)
         elif name not in _OPTIONAL:
             raise unknown_attribute(name)
         if value:
@@ -131,6 +131,31 @@ def changed_attributes(
     if creating and fifo:
         after["FifoQueue"] = "true"
     return after
+
+
+def too_many_statements(count: int) -> SqsError:
+    """Make the error for a policy of more statements than a queue may have."""
+    return SqsError(
+        "OverLimit",
+        f"{count} statements were found in the submitted policy, max allowed is {MAX_STATEMENTS}",
+    )
+
+
+def _check_policy(text: str) -> None:
+    """See that a policy is a JSON object within the limits.
+
+    Raises:
+        SqsError: it is not.
+    """
+    try:
+        policy = json.loads(text)
+    except (ValueError, RecursionError):
+        policy = None
+    if not isinstance(policy, dict) or len(text.encode()) > MAX_POLICY_BYTES:
+        raise invalid_attribute("Policy")
+    statements = policy.get("Statement")
+    if isinstance(statements, list) and len(statements) > MAX_STATEMENTS:
+        raise too_many_statements(len(statements))
 
 
 def _check_encryption(after: dict[str, str], requested: Mapping[str, str]) -> None:
@@ -189,7 +214,9 @@ def parse_redrive_policy(text: str) -> RedrivePolicy:
             "RedrivePolicy",
             f"Invalid value for maxReceiveCount: {given}, valid values are from 1 to 1000 both inclusive.",
         )
-    if not isinstance(arn, str) or not _ARN.fullmatch(arn):
+    if not isinstance(arn, str) or not arn.startswith("arn:"):
+        raise invalid_value(text, "RedrivePolicy", "Invalid value for deadLetterTargetArn.")
+    if not _ARN.fullmatch(arn):
         raise invalid_value(text, "RedrivePolicy", "Dead-letter target ARN should be fully qualified ARN.")
     if len(policy) > 2:
         raise invalid_value(

@@ -35,6 +35,9 @@ class Call:
         return None if self.queue is None else self.queue.name
 
 
+# a host, and no path
+_NO_QUEUE = re.compile(r"https?://[^/]*/*")
+
 # What an action does: a request's JSON in, the reply's JSON out; an SqsError is what the client sees instead.
 Action = Callable[[Json, Call], Json]
 
@@ -57,14 +60,14 @@ def queue_url(name: str, call: Call) -> str:
 
 
 def _name_in(url: str, region: str) -> str:
-    """Return the queue's name in a QueueUrl, …/account/name.
+    """Return the queue's name in a QueueUrl, …/account/name; AWS takes the bare name as well.
 
     Raises:
-        SqsError: it is no such address, or names another account or region.
+        SqsError: it is an address without a queue, or names another account or region.
     """
-    account, slash, name = url.rstrip("/").rpartition("/")
-    if url and not slash:
+    if _NO_QUEUE.fullmatch(url):
         raise SqsError("InvalidAddress", f"The address {url} is not valid for this endpoint.")
+    account, _, name = url.rstrip("/").rpartition("/")
     account = account.rpartition("/")[2]
     if len(account) == 12 and account.isdecimal() and account != ACCOUNT:
         raise queue_does_not_exist()

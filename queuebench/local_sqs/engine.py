@@ -250,7 +250,9 @@ class Engine:
             dead = Message(message.id, message.body, sent_at=sent_at, group=message.group, extras=extras)
             dead.first_received_at = message.first_received_at
             dead.receive_count = dead.moved_count = message.receive_count
-            self.add(target, dead, message.dedup_id, now)
+            # lest two messages of one deduplication id were one in the dead-letter queue:
+            # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-configure-dead-letter-queue-redrive.html
+            self.add(target, dead, message.id if target.is_fifo else None, now)
             self.record("del", queue.name, [message.n])
 
         return bury

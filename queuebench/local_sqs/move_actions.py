@@ -27,7 +27,8 @@ class MoveActions:
             raise invalid_value(
                 rate, "MaxNumberOfMessagesPerSecond", f"Must be between 1 and {MAX_MOVES_PER_SECOND}."
             )
-        destination = optional(request, "DestinationArn", str)
+        # "If this field is left blank, the messages will be redriven back to their … source queues"
+        destination = optional(request, "DestinationArn", str) or None
         return {"TaskHandle": self.tasks.start(source, destination, rate, call.now)}
 
     def _list_message_move_tasks(self, request: Json, call: Call) -> Json:

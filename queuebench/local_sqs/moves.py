@@ -15,6 +15,8 @@ MAX_MOVES_PER_SECOND = 500
 # without a rate of the caller's, so many at once
 _MOVES_AT_ONCE = 1000
 _TASKS_KEPT = 10
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/troubleshooting-dlq-redrive.html
+_UNKNOWN_SOURCE = "CouldNotDetermineMessageSource"
 
 
 @dataclass(slots=True)
@@ -49,11 +51,7 @@ class MoveTasks:
         if not self._engine.dead_letter_sources(source):
             raise invalid_parameter("Source queue must be configured as a Dead Letter Queue.")
         if destination_arn is not None:
-            _check_arn(destination_arn, "DestinationArn")
-        if destination_arn is not None and self._engine.queue_by_arn(destination_arn) is None:
-            raise resource_not_found(
-                "The resource that you specified for the DestinationArn parameter doesn't exist."
-            )
+            self._check_destination(destination_arn, source)
         if any(task.source == source_arn and task.status == "RUNNING" for task in self._tasks):
             raise invalid_parameter(
                 "There is already a task running. Only one active task is allowed for a source queue arn "
@@ -74,6 +72,18 @@ class MoveTasks:
                 "The resource that you specified for the SourceArn parameter doesn't exist."
             )
         return source
+
+    def _check_destination(self, arn: str, source: Queue) -> None:
+        _check_arn(arn, "DestinationArn")
+        destination = self._engine.queue_by_arn(arn)
+        if destination is None:
+            raise resource_not_found(
+                "The resource that you specified for the DestinationArn parameter doesn't exist."
+            )
+        if destination is source:
+            raise invalid_parameter("Source queue and destination queue must not be the same.")
+        if destination.is_fifo != source.is_fifo:
+            raise invalid_parameter("Destination queue must be same type of queue as the source.")
 
     def of(self, source_arn: str, limit: int) -> list[MoveTask]:
         """Return the newest tasks of a source, newest first.
@@ -131,7 +141,9 @@ class MoveTasks:
             target = self._engine.queue_by_arn(task.destination or origin or "")
             if target is None:
                 # it goes back to where it was, last
-                task.status, task.failure = "FAILED", queue_does_not_exist().code
+                known = task.destination or origin
+                task.status = "FAILED"
+                task.failure = queue_does_not_exist().code if known else _UNKNOWN_SOURCE
                 self._engine.record("del", source.name, [message.n])
                 back = Message(message.id, message.body, sent_at=message.sent_at, group=message.group)
                 back.extras = message.extras

@@ -10,10 +10,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from queuebench.local_sqs.attributes import MAX_STATEMENTS, too_many_statements
 from queuebench.local_sqs.errors import SqsError, invalid_value, missing_parameter
 
 MAX_ACTIONS = 7
-MAX_STATEMENTS = 20
 _LABEL = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _GRANTED = {
@@ -82,7 +82,7 @@ def added(policy: str | None, arn: str, label: str, accounts: Sequence[str], act
     if any(statement.get("Sid") == label for statement in document["Statement"]):
         raise invalid_value(label, "Label", "Already exists.")
     if len(document["Statement"]) >= MAX_STATEMENTS:
-        raise SqsError("OverLimit", f"Maximum number of statements in a policy is {MAX_STATEMENTS}.")
+        raise too_many_statements(len(document["Statement"]) + 1)
     document["Statement"].append(
         {
             "Sid": label,
@@ -105,7 +105,9 @@ def removed(policy: str | None, label: str) -> str:
     document = _document(policy, "")
     left = [statement for statement in document["Statement"] if statement.get("Sid") != label]
     if len(left) == len(document["Statement"]):
-        raise invalid_value(label, "Label", "can't find label on existing policy.")
+        raise invalid_value(
+            label, "Label", "can't find label on existing policy." if policy else "can't find label."
+        )
     return json.dumps({**document, "Statement": left}, separators=(",", ":")) if left else ""
 
 

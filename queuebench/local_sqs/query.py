@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
+import orjson
+
 from queuebench.local_sqs.errors import SqsError, queue_does_not_exist
 from queuebench.local_sqs.validation import Json
 
@@ -60,7 +62,8 @@ _WHOLE = {
     "WaitTimeSeconds",
 }
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\r": "&#13;"}
-_ESCAPED = re.compile('[&<>"\r]')
+# what XML has to write otherwise, and what it cannot hold at all
+_ESCAPED = re.compile('[&<>"\r]|[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]')
 
 
 def parse(form: bytes, path: str) -> tuple[str, Json]:
@@ -87,9 +90,19 @@ def parse(form: bytes, path: str) -> tuple[str, Json]:
     for name in [name for name in tree if name in ("Version", "Timestamp", "Expires") or _is_signature(name)]:
         del tree[name]
     request = _structure(tree)
-    if "QueueUrl" not in request and path.strip("/"):
-        request["QueueUrl"] = path
+    if action.endswith("Batch"):
+        # a form cannot tell an empty list from none
+        request.setdefault("Entries", [])
+    if path.strip("/"):
+        if action in _NOT_OF_A_QUEUE:
+            raise invalid_action(action)
+        request.setdefault("QueueUrl", path)
     return action, request
+
+
+def invalid_action(action: str) -> SqsError:
+    """Make the error for an action that does not exist, or not at a queue's address."""
+    return SqsError("InvalidAction", f"The action {action} is not valid for this endpoint.")
 
 
 def _is_signature(name: str) -> bool:
@@ -122,6 +135,9 @@ def _structure(tree: Mapping[str, Any]) -> Json:
                         f"The request must contain the parameter {name}.{key}.",
                     )
                 read[member][entry[key]] = _value(content, entry.get(content, ""))
+        elif value == "" and name in _LISTS_IN.values():
+            # what SDKs make of a list without members
+            read[name] = []
         else:
             read[name] = _value(name, value)
     return read
@@ -158,17 +174,57 @@ def reply_xml(action: str, reply: Json, request_id: str) -> bytes:
 
 def error_xml(error: SqsError, request_id: str) -> bytes:
     """Return an error as XML."""
-    kind = "Sender" if error.is_senders_fault else "Receiver"
-    message = error.message
-    if error.shape == "QueueDoesNotExist" and message == queue_does_not_exist().message:
-        message = "The specified queue does not exist for this wsdl version."
+    told = "".join(f"<{name}>{_escape(text)}</{name}>" for name, text in _told(error).items())
     return _document(
-        f'<ErrorResponse xmlns="{NAMESPACE}"><Error><Type>{kind}</Type><Code>{_escape(error.code)}</Code>'
-        f"<Message>{_escape(message)}</Message><Detail/></Error>"
+        f'<ErrorResponse xmlns="{NAMESPACE}"><Error>{told}<Detail/></Error>'
         f"<RequestId>{request_id}</RequestId></ErrorResponse>"
     )
 
 
+def _told(error: SqsError) -> dict[str, str]:
+    message = error.message
+    if error.shape == "QueueDoesNotExist" and message == queue_does_not_exist().message:
+        message = "The specified queue does not exist for this wsdl version."
+    kind = "Sender" if error.is_senders_fault else "Receiver"
+    return {"Type": kind, "Code": error.code, "Message": message}
+
+
+def reply_json(action: str, reply: Json, request_id: str) -> bytes:
+    """Return a reply as JSON, as this protocol gives it to whoever accepts nothing else."""
+    result = {name: _listed(name, value) for name, value in reply.items()}
+    if action == "ReceiveMessage":
+        messages = [_MESSAGE | message for message in result.get("Messages", [])]
+        result = {"messages": messages or None}
+    response: Json = {"ResponseMetadata": {"RequestId": request_id}}
+    if result or action in _WITH_RESULT:
+        response = {f"{action}Result": result, **response}
+    return orjson.dumps({f"{action}Response": response})
+
+
+def error_json(error: SqsError, request_id: str) -> bytes:
+    """Return an error as JSON of this protocol."""
+    return orjson.dumps({"Error": _told(error), "RequestId": request_id})
+
+
+def _listed(name: str, value: Any) -> Any:
+    """Turn the maps in a value into lists of names and values."""
+    if isinstance(value, dict):
+        inside = {found: _listed(found, held) for found, held in value.items()}
+        if name in _MAPS_OUT:
+            _, key, content = _MAPS_OUT[name]
+            return [{key: found, content: held} for found, held in inside.items()]
+        return inside
+    return [_listed("", each) for each in value] if isinstance(value, list) else value
+
+
+# as AWS shows it: what a message lacks is null
+_MESSAGE: Json = dict.fromkeys(
+    ("Attributes", "Body", "MD5OfBody", "MD5OfMessageAttributes", "MessageAttributes", "MessageId",
+     "ReceiptHandle")
+)  # fmt: skip
+_NOT_OF_A_QUEUE = {"CreateQueue", "ListQueues"}
+# a GET that names no action
+UNKNOWN_OPERATION = b"<UnknownOperationException/>\n"
 _WITH_RESULT = {
     "CancelMessageMoveTask",
     "ChangeMessageVisibilityBatch",
@@ -210,4 +266,4 @@ def _element(name: str, value: Any, action: str) -> str:
 
 
 def _escape(text: str) -> str:
-    return _ESCAPED.sub(lambda found: _ESCAPES[found[0]], text)
+    return _ESCAPED.sub(lambda found: _ESCAPES.get(found[0], "\ufffd"), text)

@@ -1,5 +1,6 @@
 """The actions about queues: making, finding, attributes, tags, permissions."""
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
 from queuebench.local_sqs import permissions
@@ -15,7 +16,9 @@ from queuebench.local_sqs.errors import (
 from queuebench.local_sqs.validation import Json, number_in, optional, required, string_map, strings
 
 _MAX_PAGE = 1000
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html
 _MAX_TAGS = 50
+_TAG = re.compile(r"[\w\s.:/=+@-]*")
 
 
 class QueueActions:
@@ -43,6 +46,7 @@ class QueueActions:
         name = required(request, "QueueName", str)
         attributes = string_map(request, "Attributes")
         tags = string_map(request, "tags") or string_map(request, "Tags")
+        _check_tags(name, {}, tags)
         call.queue = self._engine.create_queue(name, attributes, tags, call.now)
         return {"QueueUrl": queue_url(name, call)}
 
@@ -139,11 +143,7 @@ class QueueActions:
         tags = string_map(request, "Tags")
         if not tags:
             raise missing_parameter("Tags")
-        # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html
-        if any(not 1 <= len(key) <= 128 or len(value) > 256 for key, value in tags.items()):
-            raise invalid_parameter("Tag keys must have 1 to 128 characters, tag values at most 256.")
-        if len(queue.tags | tags) > _MAX_TAGS:
-            raise invalid_parameter(f"Too many tags added for queue {queue.name}.")
+        _check_tags(queue.name, queue.tags, tags)
         self._engine.set_tags(queue, queue.tags | tags)
         return {}
 
@@ -158,6 +158,27 @@ class QueueActions:
     def _list_queue_tags(self, request: Json, call: Call) -> Json:
         queue = queue_of(self._engine, request, call)
         return {"Tags": queue.tags} if queue.tags else {}
+
+
+def _check_tags(queue_name: str, present: dict[str, str], added: dict[str, str]) -> None:
+    """See that tags are within the limits.
+
+    Raises:
+        SqsError: they are not.
+    """
+    for key, value in added.items():
+        if not 1 <= len(key) <= 128:
+            raise invalid_parameter("Tag keys must be between 1 and 128 characters in length.")
+        if len(value) > 256:
+            raise invalid_parameter("Tag values must not exceed 256 characters in length.")
+        if key.startswith("aws:") or value.startswith("aws:"):
+            raise invalid_parameter("Tag keys and values must not start with aws:, which is reserved.")
+        if not _TAG.fullmatch(key) or not _TAG.fullmatch(value):
+            raise invalid_parameter(
+                "Tags can only include alphanumeric characters, whitespace, and _ . : / = + - @"
+            )
+    if len(present | added) > _MAX_TAGS:
+        raise invalid_parameter(f"Too many tags added for queue {queue_name}.")
 
 
 def _token_of(name: str, asked: str) -> str:

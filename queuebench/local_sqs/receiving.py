@@ -83,7 +83,7 @@ class Receiving:
             raise invalid_value(
                 attempt_id,
                 "ReceiveRequestAttemptId",
-                "The request includes a parameter that is not valid for this queue type.",
+                "The request include parameter that is not valid for this queue type.",
             )
         system = strings(request, "AttributeNames") + strings(request, "MessageSystemAttributeNames")
         wants = attribute_filter(strings(request, "MessageAttributeNames"))

@@ -90,9 +90,14 @@ class Sending:
             size += attributes_bytes(attributes)
         if system := message_attributes(request, "MessageSystemAttributes"):
             extras["system"] = system
-            for name in system:
+            for name, value in system.items():
                 if name != "AWSTraceHeader":
                     raise invalid_parameter(f"Message system attribute name '{name}' is invalid.")
+                if value["DataType"] != "String":
+                    raise invalid_parameter(
+                        f"The type of message (system) attribute '{name}' is invalid. You must use only the "
+                        "following supported type prefixes: String."
+                    )
         elif call.trace:
             # known to whoever receives it, but no attribute that was sent: it is in no size and no MD5
             extras["trace"] = call.trace
@@ -115,7 +120,7 @@ class Sending:
             raise invalid_value(
                 dedup_id,
                 "MessageDeduplicationId",
-                "The request includes a parameter that is not valid for this queue type.",
+                "The request include parameter that is not valid for this queue type.",
             )
         message = Message(
             self._new_id(), body, sent_at=call.now, group=group, dedup_id=dedup_id, extras=extras or None

@@ -1,6 +1,7 @@
 """The HTTP side: an ASGI application over the API, with long polls."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,11 @@ from queuebench.local_sqs.wire import (
 
 TARGET_PREFIX = "AmazonSQS."
 _FORM = "application/x-www-form-urlencoded"
+_JSON = "application/json"
+_IS_JSON = [(b"content-type", b"application/json")]
+_IS_XML = [(b"content-type", b"text/xml")]
+# a queue's address, …/account/name
+_QUEUE_PATH = re.compile(r"/[0-9]{12}/[A-Za-z0-9_.-]+/?")
 
 
 class Application:
@@ -95,7 +101,7 @@ class Application:
     async def _answer_sqs(
         self, scope: Scope, receive: Receive, request_id: str
     ) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
-        target = host = kind = trace = ""
+        target = host = kind = trace = accept = ""
         for name, value in scope["headers"]:
             if name == b"x-amz-target":
                 target = value.decode("latin-1")
@@ -105,6 +111,8 @@ class Application:
                 kind = value.decode("latin-1").lower()
             elif name == b"x-amzn-trace-id":
                 trace = value.decode("latin-1")
+            elif name == b"accept":
+                accept = value.decode("latin-1").lower()
         action = target.removeprefix(TARGET_PREFIX)
         is_query = not target and (scope["method"] == "GET" or kind.startswith(_FORM))
         call = Call(self._clock(), host or address(scope), trace)
@@ -113,7 +121,7 @@ class Application:
             if is_query:
                 action, request = query.parse(body or scope["query_string"], scope["path"])
                 if not self._api.knows(action):
-                    raise SqsError("InvalidAction", f"The action {action} is not valid for this endpoint.")
+                    raise query.invalid_action(action)
             else:
                 if action == target or not self._api.knows(action):
                     raise SqsError(
@@ -126,18 +134,22 @@ class Application:
                 self.bill.count_unbilled(error.code)
             elif self._api.knows(action):
                 self.bill.count(action, call.queue_name, 0)
-            if is_query:
-                return error.status, query.error_xml(error, request_id), [(b"content-type", b"text/xml")]
-            return error_response(error)
+            if not is_query:
+                return error_response(error)
+            if accept == _JSON:
+                return error.status, query.error_json(error, request_id), _IS_JSON.copy()
+            return error.status, query.error_xml(error, request_id), _IS_XML.copy()
         self.bill.count(
             action,
             call.queue_name,
             call.payload_bytes,
             is_empty=action == "ReceiveMessage" and not reply,
         )
-        if is_query:
-            return 200, query.reply_xml(action, reply, request_id), [(b"content-type", b"text/xml")]
-        return 200, orjson.dumps(reply), [(b"content-type", AMZ_JSON)]
+        if not is_query:
+            return 200, orjson.dumps(reply), [(b"content-type", AMZ_JSON)]
+        if accept == _JSON:
+            return 200, query.reply_json(action, reply, request_id), _IS_JSON.copy()
+        return 200, query.reply_xml(action, reply, request_id), _IS_XML.copy()
 
     async def _do(self, action: str, request: Json, call: Call, receive: Receive) -> Json:
         seconds = self._latency.draw_seconds()
@@ -236,6 +248,8 @@ class Application:
         self, scope: Scope, receive: Receive
     ) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
         status, reply = 200, dict[str, Any]()
+        if scope["method"] == "GET" and _QUEUE_PATH.fullmatch(scope["path"]):
+            return 404, query.UNKNOWN_OPERATION, _IS_XML.copy()
         match scope["method"], scope["path"]:
             case "GET" | "HEAD", "/health":
                 reply = {
