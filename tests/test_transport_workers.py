@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from functools import partial
@@ -16,7 +13,6 @@ from typing import Any
 import pytest
 
 from queuebench.broker import transport
-from tests import ROOT
 from tests.transport_app import make
 from tests.transport_fixtures import EVERYTHING, Server, Worker, broker, empty, server, until, work
 
@@ -280,36 +276,3 @@ def test_what_is_no_task_is_a_dead_letter(broker, work):
     letters = broker.client.lrange("dead_letters", 0, -1)
     assert len(letters) == 4
     assert any(b"nobody.knows" in letter for letter in letters)
-
-
-@pytest.mark.parametrize(
-    ("environ", "before", "after", "named"),
-    [
-        ({"BROKER_URL": "redis://127.0.0.1:1/0"}, (), (), "BROKER_URL"),
-        ({"CELERY_BROKER_URL": "redis://127.0.0.1:1/0"}, (), (), "CELERY_BROKER_URL"),
-        ({"CELERY_BROKER_READ_URL": "redis://127.0.0.1:1/0"}, (), (), "CELERY_BROKER_READ_URL"),
-        ({}, ("--broker", "redis://127.0.0.1:1/0"), (), "--broker"),
-        ({"CELERY_RESULT_BACKEND": "redis://127.0.0.1:1/0"}, (), (), "CELERY_RESULT_BACKEND"),
-        ({}, ("--result-backend", "redis://127.0.0.1:1/0"), (), "--result-backend"),
-        ({}, (), ("-P", "prefork"), "-P prefork"),
-        ({}, (), ("-P", "processes"), "-P processes"),
-        ({}, (), ("-P", "solo"), "-P solo"),
-        ({}, (), ("--autoscale=4,1",), "--autoscale"),
-        ({}, (), ("--time-limit=1",), "--time-limit"),
-        ({}, (), ("--purge",), "--purge"),
-    ],
-    ids=str,
-)
-def test_what_would_take_a_guarantee_away_is_refused_in_one_line(broker, environ, before, after, named):
-    ended = subprocess.run(
-        [sys.executable, "-m", "celery", "-A", "task", *before, "worker", *after],
-        cwd=ROOT,
-        env=os.environ | {"REDIS_CELERY_URL": broker.url} | environ,
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )
-    assert ended.returncode != 0
-    said = [line for line in ended.stderr.splitlines() if line.startswith("worker: ")]
-    assert len(said) == 1 and named in said[0], ended.stderr
-    assert "Traceback" not in ended.stderr

@@ -9,10 +9,11 @@ from typing import Any
 
 from celery import Celery, Task
 from celery.exceptions import Reject
+from celery.loaders.app import AppLoader
 
 from queuebench import settings
 from queuebench.broker.broker import celery_settings
-from queuebench.broker.transport.celery import refuse_options
+from queuebench.broker.transport.options import refuse_options
 from queuebench.pipeline.worker import Worker, message_of, time_of
 from queuebench.plumbing.printable import make_output_safe
 
@@ -20,8 +21,16 @@ make_output_safe()
 
 SETTINGS = settings.load_or_exit("worker")
 
+
+class OwnSettings(AppLoader):  # type: ignore[misc]
+    """Reads no configuration of another project's, whatever the environment says."""
+
+    def read_configuration(self, env: str = "") -> dict[str, Any]:
+        return {}
+
+
 worker = Worker(SETTINGS)
-app = Celery("queuebench")
+app = Celery("queuebench", loader=OwnSettings)
 app.conf.update(
     celery_settings(SETTINGS.redis_celery_url, worker.tasks),
     task_annotations={"*": {"Request": "queuebench.pipeline.worker:KeptRequest"}},
@@ -32,8 +41,8 @@ app.conf.update(
     worker_redirect_stdouts=False,
 )
 
-worker.attach(app)
 refuse_options("threads", "gevent")
+worker.attach(app)
 
 
 @app.task(name="push_data", bind=True)

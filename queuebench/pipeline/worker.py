@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from celery import bootsteps, signals
 from celery.exceptions import Ignore, Reject, Retry
+from celery.worker import state
 from kombu.utils.json import dumps
 
 from queuebench.broker import dead_letters
@@ -225,6 +226,17 @@ class KeptRequest(Request):
         if failure is None or self._is_kept(failure):
             super().acknowledge()
         else:
+            self.reject(requeue=True)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # A caller's limit would end a shipment unfinished.
+        self.time_limits = (None, None)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """Give back what a limit that was set while it ran has ended; Celery would acknowledge it."""
+        if not soft:
+            state.task_ready(self)
             self.reject(requeue=True)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import sys
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery import bootsteps, signals
@@ -15,25 +12,12 @@ from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.request import Request as CeleryRequest
 from redis.exceptions import RedisError
 
-from queuebench.broker.transport.link import SCHEME, url
+from queuebench.broker.transport.link import url
+from queuebench.broker.transport.options import refuse_worker
 from queuebench.plumbing import redis_url as urls
 from queuebench.plumbing.printable import safe_text
 
 log = logging.getLogger(__name__)
-
-# What a worker's command line and the environment may not change.
-GUARDED = (
-    "task_acks_late",
-    "task_reject_on_worker_lost",
-    "task_annotations",
-    "worker_consumer",
-    "broker_transport_options",
-)
-_URLS = {
-    "broker_url": ("BROKER_URL", "CELERY_BROKER_URL", "--broker"),
-    "broker_read_url": ("CELERY_BROKER_READ_URL",),
-    "broker_write_url": ("CELERY_BROKER_WRITE_URL",),
-}
 
 
 def celery_settings(redis_url: str, slots: int, **transport_options: Any) -> dict[str, Any]:
@@ -64,92 +48,7 @@ def celery_settings(redis_url: str, slots: int, **transport_options: Any) -> dic
     }
 
 
-def refusal(conf: Any, argv: Sequence[str] = (), environ: Mapping[str, str] = os.environ) -> str | None:
-    """Return which variable or option would take a worker its guarantees, and what to do; None: none does.
-
-    Args:
-        conf: the configuration of an app that has `celery_settings`; other apps are not looked at.
-        argv: the worker's command line.
-        environ: the environment that Celery reads.
-    """
-    ours = conf.get("broker_url")
-    if not str(ours).startswith(SCHEME):
-        return None
-    for name, sources in _URLS.items():
-        if str(getattr(conf, name)) not in (str(ours), str(conf.get(name))):
-            given = [source for source in sources if source in environ]
-            if _given(argv, "-b", "--broker"):
-                given = ["--broker"]
-            return f"{(given or sources)[0]} would go before this app's broker: leave it out"
-    for name in GUARDED:
-        if name in _commanded(argv):
-            return f"{name} on the command line would take away that a killed worker's tasks come back"
-    for name in ("task_acks_late", "task_reject_on_worker_lost"):
-        if not conf.get(name):
-            return f"{name} is off, and without it a killed worker's tasks do not come back"
-    return None
-
-
-def refused_option(
-    pools: Sequence[str], argv: Sequence[str], conf: Any, environ: Mapping[str, str]
-) -> str | None:
-    """Return what an app refuses whose tasks need one of `pools`, no results and no time limits."""
-    pool = _given(argv, "-P", "--pool")
-    if pool is not None and pool not in pools:
-        return f"-P {pool}: tasks of one process share its slots and its stop; use -P {' or -P '.join(pools)}"
-    if str(conf.result_backend or "") != str(conf.get("result_backend") or ""):
-        name = next(
-            (n for n in ("CELERY_RESULT_BACKEND", "RESULT_BACKEND") if n in environ), "--result-backend"
-        )
-        if _given(argv, "--result-backend", "--result-backend"):
-            name = "--result-backend"
-        return f"{name}: these tasks have no results, and a backend that is away fails them: leave it out"
-    for option, why in (
-        ("--autoscale", "a worker has WORKER_SLOTS slots from start to end"),
-        ("--time-limit", "it would end a shipment unfinished; PUSH_TIMEOUT bounds a POST"),
-        ("--soft-time-limit", "it would end a shipment unfinished; PUSH_TIMEOUT bounds a POST"),
-        ("--purge", "it would throw away what waits; `celery -A task purge` does that on purpose"),
-    ):
-        if any(word == option or word.startswith(f"{option}=") for word in argv):
-            return f"{option}: {why}: leave it out"
-    return None
-
-
-def refuse_options(*pools: str) -> None:
-    """End a worker of this process with one line where an option or a variable takes a guarantee away."""
-
-    def check(conf: Any = None, **_: Any) -> None:
-        if why := refused_option(pools, sys.argv[1:], conf, os.environ):
-            raise SystemExit(f"worker: {why}")
-
-    signals.celeryd_init.connect(check, weak=False)
-
-
-def _commanded(argv: Sequence[str]) -> set[str]:
-    """Return the settings that Celery reads from `-- namespace.key=value`."""
-    names = (word.partition("=")[0].replace(".", "_") for word in argv if "=" in word and word[:1] != "-")
-    return {name for word in names for name in (word, f"worker_{word}")}
-
-
-def _given(argv: Sequence[str], short: str, long: str) -> str | None:
-    """Return the value of an option on a command line of Celery's, the last where there are several."""
-    value = None
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
-        if word in (short, long):
-            value = following
-        elif word.startswith(f"{long}="):
-            value = word.partition("=")[2]
-        elif word.startswith(short) and not word.startswith("--") and len(word) > 2:
-            value = word[2:]
-    return value
-
-
-def _refuse(conf: Any = None, **_: Any) -> None:
-    if why := refusal(conf, sys.argv[1:]):
-        raise SystemExit(f"worker: {why}")
-
-
-signals.celeryd_init.connect(_refuse, weak=False)
+signals.celeryd_init.connect(refuse_worker, weak=False)
 
 
 class BrokerShown(bootsteps.StartStopStep):  # type: ignore[misc]
