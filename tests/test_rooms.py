@@ -25,6 +25,7 @@ MAY_USE: dict[str, set[str]] = {
     "pipeline": {"broker", "figures", "measuring", "queues", "report"},
     "monitor": {"broker", "figures", "measuring", "queues", "report"},
     "bench": {"figures", "queues", "report"},
+    "experiment": {"bench", "broker", "endpoint", "figures", "measuring", "queues", "report"},
     "pytest_plugin": set(),
 }
 # What a room must do without, however far away it is imported.

@@ -197,7 +197,10 @@ def clean_environment() -> dict[str, str]:
 
 
 class Stack:
-    """Servers, endpoint, monitor, subscribers and workers; everything it made is gone when it closes."""
+    """Servers, endpoint, monitor, subscribers and workers; everything it made is gone when it closes.
+
+    With `workers=0` a drain takes the tasks off in the place of workers and endpoint, and ships nothing.
+    """
 
     def __init__(
         self,
@@ -254,7 +257,7 @@ class Stack:
         """
         servers = [self.add_redis("broker")]
         servers.append(self.add_redis("redis") if self.queue == "REDIS" else self.add_sqs())
-        servers.append(self.add_module("endpoint", "--log", str(self.folder / "endpoint.log")))
+        servers.append(self._add_end())
         for server in servers:
             server.launch()
         for server in servers:
@@ -284,6 +287,13 @@ class Stack:
         """Add one of the project's own HTTP services."""
         argv = [sys.executable, "-m", "queuebench", verb, "--port", str(self.ports[verb]), *options]
         return self._add(verb, argv, r"listen(s|ing) on http")
+
+    def _add_end(self) -> Service:
+        """Add what messages end at: the endpoint, or without workers the drain in its place."""
+        if self._counts[1]:
+            return self.add_module("endpoint", "--log", str(self.folder / "endpoint.log"))
+        argv = [sys.executable, "-m", "queuebench", "drain", "--port", str(self.ports["endpoint"])]
+        return self._add("endpoint", argv, r"listens on http")
 
     def add_subscriber(self, number: int) -> Service:
         """Add a subscriber."""

@@ -67,7 +67,7 @@ class Endpoint:
             if scope["method"] == "POST":
                 await self._push(scope, receive, send)
             else:
-                await self._get(scope, send)
+                await answer_get(self.tally, scope, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -125,24 +125,26 @@ class Endpoint:
             if waited:
                 self._telemetry.record(run, Stage.END_TO_END, durations=waited)
 
-    async def _get(self, scope: Scope, send: Send) -> None:
-        if scope["path"].rstrip("/").endswith("/health"):
-            await _answer(send, 200, b'{"ok":true}')
-            return
-        if not scope["path"].rstrip("/").endswith("/tally"):
-            await _answer(send, 404, b'{"error":"POST a shipment, or GET /tally?run=ID"}')
-            return
-        query = parse_qs(scope["query_string"].decode("latin-1"))
-        run = query.get("run", [""])[0]
-        answer: dict[str, Any] = {
-            "endpoint": "queuebench",
-            "run": run,
-            "distinct": self.tally.distinct(run),
-            "duplicates": self.tally.duplicates(run),
-        }
-        if "numbers" in query:
-            answer["numbers"] = self.tally.numbers(run).to_json()
-        await _answer(send, 200, orjson.dumps(answer))
+
+async def answer_get(tally: Tally, scope: Scope, send: Send) -> None:
+    """Answer a GET: what arrived of a run."""
+    if scope["path"].rstrip("/").endswith("/health"):
+        await _answer(send, 200, b'{"ok":true}')
+        return
+    if not scope["path"].rstrip("/").endswith("/tally"):
+        await _answer(send, 404, b'{"error":"POST a shipment, or GET /tally?run=ID"}')
+        return
+    query = parse_qs(scope["query_string"].decode("latin-1"))
+    run = query.get("run", [""])[0]
+    answer: dict[str, Any] = {
+        "endpoint": "queuebench",
+        "run": run,
+        "distinct": tally.distinct(run),
+        "duplicates": tally.duplicates(run),
+    }
+    if "numbers" in query:
+        answer["numbers"] = tally.numbers(run).to_json()
+    await _answer(send, 200, orjson.dumps(answer))
 
 
 async def _answer(send: Send, status: int, body: bytes) -> None:

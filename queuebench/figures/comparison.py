@@ -52,6 +52,11 @@ class Group:
         return planner.how_many(self.middle, self.middle.capacity, self.middle.cost, target, hours)
 
 
+def one_scope(summaries: Sequence[Summary]) -> bool:
+    """Tell whether runs go through the same part of the pipeline: others are never compared."""
+    return len({run.scope for run in summaries}) <= 1
+
+
 def exit_code(summaries: Sequence[Summary]) -> int:
     """Return 0 where every run is valid and over and lost nothing, else 1."""
     return 0 if summaries and all(run.verdict is Verdict.VALID for run in summaries) else 1

@@ -392,11 +392,19 @@ Remark = (
 )
 
 
-class Measured(Struct, frozen=True):
+class Scope(StrEnum):
+    """How much of the pipeline a run goes through."""
+
+    WHOLE = "whole"
+    QUEUE = "queue"  # to Celery's list, where a drain takes the tasks off: no POST, no end-to-end latency
+
+
+class Measured(Struct, frozen=True, kw_only=True):
     """What was measured of a run; of an open one, how it stands."""
 
     format: int
     run_id: str
+    scope: Scope = Scope.WHOLE
     queue: str  # a name in the registry
     label: str  # the queue as reports must name it
     local: bool  # our own SQS
@@ -440,7 +448,7 @@ class Measured(Struct, frozen=True):
         return self.latency_ms.get(stage, Latency())
 
 
-class Summary(Measured, frozen=True):
+class Summary(Measured, frozen=True, kw_only=True):
     """What was measured of a run, and what it means."""
 
     capacity: dict[Role, Capacity]

@@ -16,6 +16,7 @@ from queuebench.figures.records import (
     Machine,
     Measured,
     Rates,
+    Scope,
     Server,
     ServerUse,
     SqsCalls,
@@ -43,6 +44,7 @@ WORK = {
     Role.SUBSCRIBER: Count.RECEIVED,
     Role.WORKER: Count.PUSHED,
     Role.ENDPOINT: Count.ARRIVED,
+    Role.DRAIN: Count.ARRIVED,
 }
 # Which active time is a role's.
 ACTIVE = {
@@ -50,6 +52,7 @@ ACTIVE = {
     Role.SUBSCRIBER: Stage.QUEUE_WAIT,
     Role.WORKER: Stage.PUSH,
     Role.ENDPOINT: Stage.ANSWER,
+    Role.DRAIN: Stage.ANSWER,
 }
 # How much later than `PUSH_SECONDS` the endpoint may answer: the larger of a share of it and a time.
 LATE_SHARE, LATE_SECONDS = 0.1, 0.1
@@ -102,6 +105,7 @@ def _measured(record: RunRecord) -> Measured:
     return Measured(
         format=FORMAT,
         run_id=record.run_id,
+        scope=Scope.QUEUE if any(each.role is Role.DRAIN for each in processes) else Scope.WHOLE,
         queue=record.queue,
         label=record.label,
         local=record.local,

@@ -41,6 +41,7 @@ class Role(StrEnum):
     SUBSCRIBER = "subscriber"
     WORKER = "worker"
     ENDPOINT = "endpoint"
+    DRAIN = "drain"  # takes tasks off Celery's list, in the place of workers and endpoint
 
 
 class Stage(StrEnum):

@@ -10,6 +10,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from queuebench.errors import QueueError
+from queuebench.measuring.age import Age
+from queuebench.measuring.histogram import Histogram
 from queuebench.measuring.records import (
     Count,
     Ending,
@@ -19,6 +21,7 @@ from queuebench.measuring.records import (
     ProcessReport,
     RunRecord,
     SettingValue,
+    Stage,
     Tally,
 )
 from queuebench.measuring.run import GONE_SECONDS, MOST_PROCESSES, Run
@@ -64,7 +67,7 @@ class State:
         self._seen_at: dict[str, float] = {}
         self._left_open = {record.run_id: record for record in left_open}
         self._run: Run | None = None
-        self._series = Series()
+        self._series, self._ages = Series(), (Age(), Age())
         self._version = 0
 
     @property
@@ -137,7 +140,7 @@ class State:
                 for process, report in self._processes.items()
                 if now - self._seen_at[process] < GONE_SECONDS and not report.ended
             }
-            self._series = Series()
+            self._series, self._ages = Series(), (Age(), Age())
             self._run = Run.open(
                 opening.run_id,
                 now,
@@ -215,7 +218,7 @@ class State:
             moved = run.record.moved_at == now
             servers = sample.servers_after(run.record.servers, now, moved)
             run.change(servers={**run.record.servers, **servers})
-            point = _point(run, sample, now)
+            point = _point(run, sample, self._ages, now)
             self._series.add(point)
             over = False
             if how is None:
@@ -261,9 +264,15 @@ class State:
             self._seen_at.pop(name, None)
 
 
-def _point(run: Run, sample: Sample, now: float) -> Point:
+def _point(run: Run, sample: Sample, ages: tuple[Age, Age], now: float) -> Point:
     cpu: dict[str, float] = {}
     record = run.record
+    queue_age, celery_age = (
+        age.look(_waits(run, stage), held.waiting if held is not None else None, now)
+        for age, stage, held in zip(
+            ages, (Stage.QUEUE_WAIT, Stage.CELERY_WAIT), (sample.queue, sample.celery), strict=True
+        )
+    )
     for process in record.processes.values():
         spent = process.latest.cpu_seconds - process.baseline.cpu_seconds
         cpu[process.role] = cpu.get(process.role, 0.0) + spent
@@ -277,7 +286,18 @@ def _point(run: Run, sample: Sample, now: float) -> Point:
         dead_letters=record.dead_letters.count,
         queue=sample.queue,
         celery=sample.celery,
+        queue_age=queue_age,
+        celery_age=celery_age,
         cpu_seconds={str(role): round(seconds, 3) for role, seconds in cpu.items()},
         server_cpu_seconds={name: round(s.cpu_seconds, 3) for name, s in record.servers.items()},
         memory_bytes={name: s.used_memory for name, s in record.servers.items()},
     )
+
+
+def _waits(run: Run, stage: Stage) -> Histogram:
+    """Return how long everything has waited before a stage, over all processes."""
+    waits = Histogram()
+    for process in run.record.processes.values():
+        if stage in process.totals.latencies:
+            waits.merge(Histogram.of(process.totals.latencies[stage]))
+    return waits

@@ -11,7 +11,7 @@ import contextlib
 from pathlib import Path
 
 from queuebench.errors import QueueBenchError
-from queuebench.figures import planner, regression
+from queuebench.figures import comparison, planner, regression
 from queuebench.figures.records import MOST_SUMMARY_BYTES, Summary, read_summary
 from queuebench.figures.requirement import parse as requirement
 from queuebench.measuring import series
@@ -60,6 +60,11 @@ def main(argv: list[str]) -> int:
         raise ReportError(f"{len(folders)} runs are too many: at most {MOST_RUNS} fit side by side")
     by_folder = {folder: _summary(folder / "summary.json") for folder in folders}
     summaries = list(by_folder.values())
+    if not comparison.one_scope(summaries):
+        raise ReportError(
+            "some of these runs are of the queue and its subscribers alone, and have no POST: "
+            "they are not compared with whole runs; name them apart"
+        )
     code = show(summaries, options.target, options.hours, requirements)
     if options.worse is not None:
         baseline = [by_folder[folder] for folder in named[0]]

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from queuebench.figures import comparison, planner, requirement
 from queuebench.figures.comparison import Group
-from queuebench.figures.records import Summary, Verdict
+from queuebench.figures.records import Scope, Summary, Verdict
 from queuebench.figures.regression import Change
 from queuebench.figures.requirement import Requirement
 from queuebench.report import words
@@ -61,6 +61,8 @@ def show(
         console.print()
         console.print(Text(words.group_name(group), style="bold"))
         console.print(Text(f"  bottleneck  {words.bottleneck(group.bottleneck, group.middle.label)}"))
+        if group.middle.scope is Scope.QUEUE:
+            continue
         answer = group.how_many(target, hours)
         if answer is None:
             console.print(Text("  how many    too little was measured to tell"))

@@ -18,6 +18,7 @@ from queuebench.figures.records import (
     Place,
     Plan,
     Remark,
+    Scope,
     Server,
     Summary,
     Verdict,
@@ -105,6 +106,8 @@ def verdict(run: Summary) -> str:
             return "NOT VALID: " + "; ".join([*map(flaw, run.flaws), *([losing] if losing else [])])
         case Verdict.LOST:
             return losing + (f" ({unproven})" if unproven else "")
+    if run.scope is Scope.QUEUE and not unproven:
+        return "valid: everything that was published was received, handed over and drained; no POST was made"
     but = f", but for {counted(counts.dead_lettered, 'dead letter')}" if counts.dead_lettered else ""
     if unproven:
         return f"valid, but {unproven}: it says that everything was delivered{but}"

@@ -1,0 +1,1 @@
+"""Runs that are made to find something out: the highest rate that holds."""
