@@ -14,10 +14,12 @@ VERBS = {
     "dead-letters": ("queuebench.broker.resend", "lists what was given up, and sends it again"),
     "drain": ("queuebench.experiment.drain", "takes tasks off in the place of workers, and ships nothing"),
     "endpoint": ("queuebench.endpoint.endpoint", "answers POSTs after PUSH_SECONDS and keeps the tally"),
+    "limit": ("queuebench.experiment.limit", "the highest rate that each queue holds, found and proven"),
     "monitor": ("queuebench.monitor.http", "opens and closes runs, keeps the figures, writes the results"),
     "publisher": ("queuebench.pipeline.publisher", "floods the queue under test with messages"),
     "report": ("queuebench.report.cli", "runs side by side, in the terminal and as one HTML file"),
     "sqs": ("queuebench.local_sqs", "a local SQS that behaves, limits and bills like AWS"),
+    "sweep": ("queuebench.experiment.sweep", "every combination of some settings, each a run"),
     "subscriber": ("queuebench.pipeline.subscriber", "hands messages over to Celery"),
 }
 # What `pip install queuebench` alone leaves out, by verb; see pyproject.toml.

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from queuebench import settings as settings_module
 from queuebench.errors import QueueBenchError
@@ -309,12 +309,20 @@ class Stack:
         argv += ["-n", f"worker-{number}-{self.ports['broker']}@%h"]
         return self._add(f"worker-{number}", argv, r"worker: ready")
 
-    def publish(self, messages: str, *options: str) -> subprocess.Popen[bytes]:
-        """Start a publisher whose output goes to this process's own."""
-        argv = [sys.executable, "-m", "queuebench", "publisher", messages, *options]
+    def publish(
+        self,
+        messages: str = "",
+        *options: str,
+        settings: Mapping[str, str] | None = None,
+        log: BinaryIO | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """Start a publisher, whose output goes to this process's own where there is no log."""
+        argv = [sys.executable, "-m", "queuebench", "publisher", *([messages] if messages else []), *options]
         return subprocess.Popen(
             argv,
-            env=self.environment,
+            env={**self.environment, **(settings or {})},
+            stdout=log,
+            stderr=None if log is None else subprocess.STDOUT,
             start_new_session=True,
             preexec_fn=_as_role,
         )

@@ -75,7 +75,7 @@ def parse(text: str) -> Requirement:
     found = _TEXT.fullmatch(text)
     if found is None:
         raise SettingsError(f"{text!r}: something like 'end_to_end.p99 < 5 s' or 'lost = 0' is needed")
-    path = _path(found["name"].strip().lower())
+    path = parse_name(found["name"].strip().lower())
     unit = unit_of(path)
     units = _UNITS[unit]
     given = found["unit"] if found["unit"] in units else found["unit"].lower()
@@ -125,7 +125,12 @@ def name_of(path: tuple[str, ...]) -> str:
     return ".".join(path[1:] if path[0] in ("latency_ms", "counts") else path)
 
 
-def _path(name: str) -> tuple[str, ...]:
+def parse_name(name: str) -> tuple[str, ...]:
+    """Return the place of a figure that is named.
+
+    Raises:
+        SettingsError: there is no such figure.
+    """
     parts = tuple(name.split("."))
     if parts[0] in tuple(Stage):
         parts = ("latency_ms", *parts)

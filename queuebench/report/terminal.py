@@ -42,7 +42,7 @@ def show(
     Returns:
         0 where all are valid, lossless and meet the requirements, else 1.
     """
-    console = _console(file)
+    console = console_of(file)
     if not summaries:
         console.print("no runs")
         return 1
@@ -76,7 +76,8 @@ def show(
     return code
 
 
-def _console(file: TextIO | None) -> Console:
+def console_of(file: TextIO | None) -> Console:
+    """Return what prints to a terminal, or to a log of a fixed width."""
     out = file or sys.stdout
     width = None if out.isatty() else LOG_COLUMNS
     return Console(file=out, width=width, highlight=False, markup=False, emoji=False)
@@ -100,7 +101,7 @@ def _show_required(
 
 def show_worse(worse: Sequence[Change], share: float, file: TextIO | None = None) -> int:
     """Print which figures became worse than a baseline; return 1 where there are any."""
-    console = _console(file)
+    console = console_of(file)
     console.print()
     if not worse:
         console.print(Text(f"no figure is more than {100 * share:g}% worse than the baseline", style="green"))

@@ -345,7 +345,7 @@ def figure(value: float, unit: str) -> str:
         return share(value)
     if unit == "$":
         return f"${value:,.4g}"
-    text = f"{value:,.1f}".removesuffix(".0")
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.1f}".removesuffix(".0")
     return text + (unit if unit == "/s" else f" {unit}" if unit else "")
 
 
