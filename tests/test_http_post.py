@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import ipaddress
 import socket
 import ssl
-import subprocess
 import threading
 import time
 import tracemalloc
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from queuebench.errors import QueueBenchError
 from queuebench.plumbing.http_post import NoConnectionError, Poster, PostError, TlsError
@@ -236,11 +243,28 @@ def test_an_answer_before_all_of_the_request_was_taken_is_taken() -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=here"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(path), "-out", f"{path}.crt"]
-    subprocess.run(command, check=True, capture_output=True)
-    path.write_bytes(path.read_bytes() + Path(f"{path}.crt").read_bytes())
+    return make_certificate(tmp_path_factory.mktemp("tls") / "both.pem")
+
+
+def make_certificate(path: Path, name: str = "127.0.0.1", days: float = 2.0) -> Path:
+    """Write a key and a self-signed certificate that runs out in so many days, or so many ago."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "here")])
+    try:
+        host: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        host = x509.DNSName(name)
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=9))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([host]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem, form, plain = Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    path.write_bytes(key.private_bytes(pem, form, plain) + made.public_bytes(pem))
     return path
 
 
@@ -302,9 +326,103 @@ def test_a_foreign_url_goes_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -
         tunnelled = Poster("https://example.test/push", 20.0)
         assert tunnelled.post(b"{}", "").status == 407
         assert proxy.requests[1].startswith(b"CONNECT example.test:443 HTTP/1.1\r\n")
-        monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:1")
-        with pytest.raises(QueueBenchError, match="proxy"):
-            Poster("https://example.test/push", 20.0)
+        for wrong in ("socks5://127.0.0.1:1", "http://127.0.0.1:99999", "http://:80", "http://host:x"):
+            monkeypatch.setenv("https_proxy", wrong)
+            with pytest.raises(QueueBenchError, match="proxy"):
+                Poster("https://example.test/push", 20.0)
+
+
+class Tunnel:
+    """A proxy that makes tunnels, wherever to, to one port of this machine."""
+
+    def __init__(self, port: int) -> None:
+        self._to, self.heads = port, list[bytes]()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            line, _ = self._listener.accept()
+            self.heads.append(line.recv(65536))
+            line.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            upstream = socket.create_connection(("127.0.0.1", self._to))
+            for source, target in ((line, upstream), (upstream, line)):
+                threading.Thread(target=self._carry, args=(source, target), daemon=True).start()
+
+    @staticmethod
+    def _carry(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+
+
+def test_https_goes_through_a_tunnel_and_the_endpoint_s_own_certificate_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = make_certificate(tmp_path / "both.pem", "example.test")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    with Scripted(says(OK, status(422), OK), tls(certificate)) as server:
+        proxy = Tunnel(server.port)
+        monkeypatch.setenv("https_proxy", proxy.url.replace("//", "//me:secret@"))
+        poster = Poster("https://example.test/push", 20.0)
+        poster.check()
+        assert [poster.post(b"{}", "").status for _ in range(3)] == [200, 422, 200]
+        # The second connection is used for all three; the first was that of the check.
+        assert len(proxy.heads) == 2 and proxy.heads[0].startswith(b"CONNECT example.test:443 HTTP/1.1\r\n")
+        assert b"Proxy-Authorization: Basic bWU6c2VjcmV0\r\n" in proxy.heads[0]
+        assert not any(b"Proxy-" in request for request in server.requests)
+        with pytest.raises(TlsError, match=r"other\.test's certificate is not to be trusted"):
+            Poster("https://other.test/push", 20.0).post(b"{}", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "why"),
+    [("127.0.0.1", -1.0, "certificate has expired"), ("127.0.0.2", 2.0, "IP address mismatch")],
+)
+def test_a_certificate_that_ran_out_or_is_another_s_is_one_line_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, days: float, why: str
+) -> None:
+    certificate = make_certificate(tmp_path / "both.pem", name, days)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    with Scripted(says(OK), tls(certificate)) as server, pytest.raises(QueueBenchError, match=why) as failed:
+        Poster(server.url, 20.0).check()
+    assert "\n" not in str(failed.value) and "mend the endpoint or PUSH_URL" in str(failed.value)
+
+
+def test_a_name_server_that_hangs_ends_posts_in_time_and_costs_one_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hangs, asked, real = threading.Event(), list[str](), socket.getaddrinfo
+
+    def look_up(host: str, *options: Any) -> Any:
+        if host == "127.0.0.1" or options[-1] & socket.AI_NUMERICHOST:
+            return real(host, *options)
+        asked.append(host)
+        hangs.wait(30)
+        return real("127.0.0.1", *options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with Scripted(says(OK)) as server:
+        poster = Poster(f"http://endpoint.test:{server.port}/push", 0.5)
+        failures: list[Exception] = []
+
+        def post() -> None:
+            try:
+                poster.post(b"{}", "")
+            except NoConnectionError as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=post) for _ in range(50)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        assert len(failures) == 50 and "name server" in str(failures[0])
+        assert asked == ["endpoint.test"]
+        assert [thread.name for thread in threading.enumerate()].count("resolver") == 1
+        hangs.set()
+        assert Poster(f"http://endpoint.test:{server.port}/push", 20.0).post(b"{}", "").status == 200
 
 
 def test_netrc_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

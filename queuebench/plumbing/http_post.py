@@ -24,6 +24,7 @@ import requests
 
 from queuebench.errors import QueueBenchError
 from queuebench.plumbing.proxies import ca_bundle, proxy_of
+from queuebench.plumbing.resolver import Resolver
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 # Of everything until the answer's body begins: interim answers, status and headers.
@@ -78,11 +79,11 @@ class _Line(Protocol):
 class _Plain:
     """A TCP connection."""
 
-    def __init__(self, host: str, port: int, deadline: float) -> None:
+    def __init__(self, resolver: Resolver, deadline: float) -> None:
         deadline = min(deadline, time.monotonic() + CONNECT_TIMEOUT_SECONDS)
         failure: OSError = OSError("no address")
         try:
-            for family, kind, protocol, _, address in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM):
+            for family, kind, protocol, _, address in resolver.addresses(deadline):
                 self.socket = socket.socket(family, kind, protocol)
                 try:
                     self.socket.settimeout(_left(deadline))
@@ -187,12 +188,12 @@ class Poster:
         self._proxy, self._tunnel, self._proxy_tls = urlsplit(proxy) if proxy else None, b"", None
         if parts.scheme == "https":
             self._tls = _tls_context()
-        if self._proxy is not None:
+        if self._proxy is None:
+            self._resolver = Resolver(self._host, self._port)
+        else:
+            port = _port_of_proxy(self._proxy)
+            self._resolver = Resolver(self._proxy.hostname or "", port)
             via, name = _authorization(self._proxy), f"{self._host}:{self._port}"
-            if self._proxy.scheme not in ("http", "https") or not self._proxy.hostname:
-                raise QueueBenchError(
-                    "the proxy of the environment cannot be used: its URL begins with http://"
-                )
             if self._proxy.scheme == "https":
                 self._proxy_tls = _tls_context()
             if self._tls is None:
@@ -266,11 +267,7 @@ class Poster:
 
     def _connect(self, deadline: float) -> _Line | Answer:
         """Return a new connection, or what a proxy answered that will not make one."""
-        if self._proxy is None:
-            line: _Line = _Plain(self._host, self._port, deadline)
-        else:
-            port = self._proxy.port or (443 if self._proxy_tls else 80)
-            line = _Plain(self._proxy.hostname or "", port, deadline)
+        line: _Line = _Plain(self._resolver, deadline)
         try:
             if self._proxy_tls is not None and self._proxy is not None:
                 line = _secured(line, self._proxy_tls, self._proxy.hostname or "", deadline)
@@ -432,6 +429,20 @@ def _tls_context() -> ssl.SSLContext:
         raise QueueBenchError(f"the CA bundle {path} cannot be read: {error}") from None
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def _port_of_proxy(proxy: SplitResult) -> int:
+    """Return the port of a proxy.
+
+    Raises:
+        QueueBenchError: it is none that can be spoken to.
+    """
+    try:
+        if proxy.scheme in ("http", "https") and proxy.hostname:
+            return proxy.port or (443 if proxy.scheme == "https" else 80)
+    except ValueError:
+        pass
+    raise QueueBenchError("the proxy of the environment cannot be used: its URL is http://host:port")
 
 
 def _authorization(proxy: SplitResult) -> dict[str, str]:
