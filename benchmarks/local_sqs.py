@@ -6,7 +6,7 @@
 core and wrk to another. The other parts use the small Python client of `sqs_load`, over real HTTP; `backlog`
 alternates between a server with a small backlog and one with a large one, so that both are measured under
 the same load. `beside` installs moto's server and ministack (benchmarks/requirements-emulators.txt) into an
-environment of their own and asks all three the same.
+environment of their own and asks all three the same; `cases` and `differences` do so without measuring.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.sqs_beside import beside
+from benchmarks.sqs_differences import cases, differences
 from benchmarks.sqs_load import (
     BODY,
     Client,
@@ -185,6 +186,8 @@ PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "backlog": backlog,
     "quota": quota,
     "beside": beside,
+    "cases": cases,
+    "differences": differences,
 }
 
 

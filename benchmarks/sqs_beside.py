@@ -2,37 +2,16 @@
 
 import argparse
 import math
-import socket
-import subprocess
-import sys
-import tempfile
 import time
-import venv
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
-from benchmarks.sqs_cases import CASES, Asked
-from benchmarks.sqs_load import (
-    BODY,
-    Client,
-    Server,
-    depth,
-    entries,
-    fill,
-    lua,
-    need_wrk,
-    new_queue,
-    on_one_core,
-    running,
-    wrk,
-)
+from benchmarks.sqs_cases import CASES
+from benchmarks.sqs_differences import wrong_cases
+from benchmarks.sqs_load import BODY, Client, Server, depth, entries, fill, lua, need_wrk, new_queue, wrk
+from benchmarks.sqs_others import servers
 
-REQUIREMENTS = Path(__file__).with_name("requirements-emulators.txt")
 FEW = 1_000
 # so few that a server that takes 100 ms a call still answers within a rate's seconds
 CONNECTIONS = 4
-START_SECONDS = 60
 # a fill looks at the clock after so many
 FILL_STEP = 5_000
 
@@ -66,63 +45,6 @@ response = function(status, headers, body)
   end
 end
 """
-
-
-class Other(Server):
-    """A server of somebody else's, ready once it lists queues."""
-
-    def __init__(self, name: str, commands: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        port = str(self.port)
-        if name == "moto":
-            argv = [str(commands / "moto_server"), "-H", "127.0.0.1", "-p", port]
-            self.process = on_one_core(argv, quiet=True)
-        else:
-            self.process = on_one_core(
-                [str(commands / "ministack")],
-                quiet=True,
-                GATEWAY_PORT=port,
-                BIND_HOST="127.0.0.1",
-                SERVICES="sqs",
-            )
-        give_up_at = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                Client(self).call("ListQueues")
-                return
-            except (OSError, ValueError, IndexError):
-                if time.monotonic() > give_up_at or self.process.poll() is not None:
-                    self.process.kill()
-                    sys.exit(f"{name} did not start")
-                time.sleep(0.2)
-
-
-@contextmanager
-def other(name: str, commands: Path) -> Iterator[Server]:
-    """Run moto's server or ministack for a while."""
-    server = Other(name, commands)
-    try:
-        yield server
-    finally:
-        # nothing is kept, and some ask for patience
-        server.process.kill()
-        server.process.wait()
-
-
-def install(folder: Path) -> Path:
-    """Install the others into an environment of their own, unless they are there; return its commands."""
-    commands = folder / "bin"
-    if not (commands / "ministack").exists():
-        print(f"installing {', '.join(REQUIREMENTS.read_text().split())} into {folder}", flush=True)
-        venv.create(folder, with_pip=True)
-        pip = [str(commands / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        done = subprocess.run([*pip, "install", "-r", str(REQUIREMENTS)], capture_output=True, text=True)
-        if done.returncode:
-            why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            sys.exit(f"the others could not be installed: {why}")
-    return commands
 
 
 def fill_in_time(client: Client, url: str, count: int, seconds: float, pipelined: int) -> int:
@@ -181,36 +103,17 @@ def measure(name: str, server: Server, options: argparse.Namespace) -> dict[str,
     return column
 
 
-def count_cases(name: str, server: Server) -> str:
-    """Return how many of the cases a server gets right, and say which it does not."""
-    asked = Asked(f"http://127.0.0.1:{server.port}")
-    wrong: list[str] = []
-    for case in CASES:
-        try:
-            case.holds(asked)
-        except Exception as error:  # whatever a server does instead is not what the sentence says
-            text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            wrong.append(f"  {name:10} not: {case.name} ({text[:90]})")
-    print("\n".join(wrong), flush=True)
-    return f"{len(CASES) - len(wrong)} of {len(CASES)}"
-
-
 def beside(options: argparse.Namespace) -> None:
     """Ours beside moto's server and ministack, one after the other, each on one core."""
     need_wrk()
-    with tempfile.TemporaryDirectory(prefix="queuebench-emulators-") as folder:
-        commands = install(options.environment or Path(folder))
-        servers: dict[str, Callable[[], object]] = {
-            "local SQS": lambda: running(),
-            "moto": lambda: other("moto", commands),
-            "ministack": lambda: other("ministack", commands),
-        }
+    with servers(options.environment) as starts:
         columns: dict[str, dict[str, str]] = {}
-        for name, start in servers.items():
-            with start() as server:  # type: ignore[attr-defined]
+        for name, start in starts.items():
+            with start() as server:
                 columns[name] = measure(name, server, options)
-            with start() as server:  # type: ignore[attr-defined]
-                columns[name]["cases right, of those written here"] = count_cases(name, server)
+            with start() as server:
+                wrong = wrong_cases(name, server)
+            columns[name]["cases right, of those written here"] = f"{len(CASES) - len(wrong)} of {len(CASES)}"
     print(
         f"\n| one core a server, wrk on the other, {CONNECTIONS} connections, {options.seconds} s a rate | "
         f"{' | '.join(columns)} |"

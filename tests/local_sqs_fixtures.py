@@ -1,4 +1,4 @@
-"""Real servers for the tests of the local SQS: our own as a process, and moto's to compare with."""
+"""The local SQS as a process, and clients of it, for the tests."""
 
 import re
 import resource
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 from botocore.config import Config
-from moto.server import ThreadedMotoServer
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -154,16 +153,6 @@ def local_server() -> Iterator[LocalSqs]:
 
 
 @pytest.fixture(scope="session")
-def moto_url() -> Iterator[str]:
-    """Yield the URL of moto's server."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture(scope="session")
 def local(local_server: LocalSqs) -> Sqs:
-    """Yield the local SQS alone, for what moto does not do."""
+    """Yield a client of the local SQS."""
     return Sqs(client_of(local_server.url))

@@ -1,10 +1,11 @@
-"""What SQS does, asked of the local SQS and of moto's server by the same tests, with boto3 over HTTP.
+"""What SQS does, asked of the local SQS with boto3 over HTTP.
 
-Where moto does otherwise, DIFFERENCES says so, with AWS's documentation (or a reply recorded from AWS)
-as the judge; such a test may fail against moto, and may pass once moto has mended it.
+`python -m benchmarks.local_sqs --part differences` asks moto's server the same; where it does otherwise,
+`benchmarks/moto_differences.py` has AWS's word on it.
 """
 
 import json
+import os
 import threading
 from base64 import b64encode
 from hashlib import md5
@@ -25,195 +26,16 @@ pytestmark = pytest.mark.slow
 
 local = fixtures.local
 local_server = fixtures.local_server
-moto_url = fixtures.moto_url
-
-API = "https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/"
-GUIDE = "https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/"
-
-# test → (what moto does, what AWS documents or was recorded to answer)
-DIFFERENCES: dict[str, tuple[str, str]] = {
-    "test_a_timeout_that_ended_is_not_changed_and_nothing_is_said": (
-        "hides the message anew",
-        "tried on AWS: it answers OK and does nothing (github.com/localstack/localstack/pull/9632)",
-    ),
-    "test_one_message_that_comes_back_is_locked_by_those_ahead_of_it_alone": (
-        "locks the whole group",
-        f"{GUIDE}FIFO-queues-understanding-logic.html: messages are given in the order in which they were "
-        "sent, and what is visible ahead of all that is in flight is next",
-    ),
-    "test_creating_twice_with_other_attributes_is_refused": (
-        "does not name the attribute",
-        "recorded: A queue already exists with the same name and a different value for attribute …",
-    ),
-    "test_the_fifo_suffix_needs_a_fifo_queue": (
-        "takes the name",
-        f"{API}API_CreateQueue.html: the name of a FIFO queue must end with .fifo, and of a standard queue "
-        "has alphanumeric characters, hyphens and underscores only",
-    ),
-    "test_attributes_outside_their_range_are_refused": (
-        "checks MaximumMessageSize alone, and answers 500 to what is no number",
-        f"{API}API_SetQueueAttributes.html: valid values",
-    ),
-    "test_setting_unknown_attributes_is_refused": (
-        "keeps them",
-        f"{API}API_CreateQueue.html: InvalidAttributeName",
-    ),
-    "test_a_new_queue_has_awss_defaults": (
-        "CreatedTimestamp has a fraction",
-        f"{API}API_GetQueueAttributes.html: epoch time in seconds",
-    ),
-    "test_a_deleted_queues_name_is_free_after_60_seconds": (
-        "takes the name at once",
-        f"{API}API_CreateQueue.html: QueueDeletedRecently",
-    ),
-    "test_forbidden_characters_are_refused": (
-        "takes them",
-        f"{API}API_SendMessage.html: InvalidMessageContents",
-    ),
-    "test_lone_surrogates_are_refused": (
-        "answers 500",
-        f"{API}API_SendMessage.html: InvalidMessageContents",
-    ),
-    "test_an_empty_body_is_refused": (
-        "takes it",
-        f"{API}API_SendMessage.html: the minimum size is one character",
-    ),
-    "test_the_size_of_a_message_is_in_bytes_and_has_its_attributes_in_it": (
-        "counts characters of the body",
-        f"{GUIDE}quotas-messages.html: the size includes message attributes, in bytes",
-    ),
-    "test_message_attributes_outside_the_rules_are_refused": (
-        "checks characters of the name and the type alone",
-        f"{GUIDE}sqs-message-metadata.html: message attribute components",
-    ),
-    "test_timeouts_outside_0_to_12_hours_are_refused": (
-        "takes negative ones",
-        f"{API}API_ChangeMessageVisibility.html: values 0 to 43200",
-    ),
-    "test_delays_outside_0_to_15_minutes_are_refused": (
-        "takes negative ones",
-        f"{API}API_SendMessage.html: valid values 0 to 900",
-    ),
-    "test_a_receive_takes_one_to_ten": (
-        "has the client's prefix in the message",
-        "recorded: Value 11 for parameter MaxNumberOfMessages is invalid. Reason: Must be between 1 and "
-        "10, if provided.",
-    ),
-    "test_a_receive_waits_at_most_20_seconds": (
-        "has the client's prefix and reversed comparisons in the message",
-        "recorded: Reason: Must be >= 0 and <= 20, if provided.",
-    ),
-    "test_an_old_receipt_handle_succeeds_and_deletes_nothing": (
-        "deletes by any handle that the message ever had",
-        f"{API}API_DeleteMessage.html: with an old handle the request succeeds, but the message might not "
-        "be deleted",
-    ),
-    "test_a_deleted_messages_timeout_cannot_be_changed": (
-        "calls the handle invalid",
-        "recorded: Message does not exist or is not available for visibility timeout change.",
-    ),
-    "test_batches_outside_the_rules_are_refused_as_a_whole": (
-        "counts the ids before the entries",
-        "recorded: Maximum number of entries per request are 10. You have sent 20.",
-    ),
-    "test_one_bad_entry_fails_alone": (
-        "sends the bad entry",
-        f"{API}API_SendMessageBatch.html: the result of each message is reported individually",
-    ),
-    "test_a_dead_letter_says_where_it_came_from": (
-        "has no DeadLetterQueueSourceArn",
-        f"{API}API_Message.html and the service model: DeadLetterQueueSourceArn",
-    ),
-    "test_redrive_policies_that_lack_something_are_refused": (
-        "takes an empty one, answers 500 to what is no object",
-        f"{API}API_SetQueueAttributes.html: RedrivePolicy has deadLetterTargetArn and maxReceiveCount",
-    ),
-    "test_a_dead_letter_comes_after_1_to_1000_receives": (
-        "takes any number, answers 500 to what is none",
-        f"{GUIDE}sqs-configure-dead-letter-queue.html: maximum receives, 1 to 1,000",
-    ),
-    "test_a_dead_letter_queue_is_of_the_same_type": (
-        "takes a FIFO queue for a standard one",
-        f"{API}API_SetQueueAttributes.html: the dead-letter queue of a standard queue must be standard",
-    ),
-    "test_a_queue_may_refuse_to_be_a_dead_letter_queue": (
-        "keeps RedriveAllowPolicy without effect",
-        f"{API}API_SetQueueAttributes.html: denyAll",
-    ),
-    "test_what_comes_back_keeps_its_place": (
-        "may give the message behind first",
-        f"{GUIDE}FIFO-queues-understanding-logic.html: order within a group is kept",
-    ),
-    "test_sequence_numbers_grow": (
-        "draws them at random",
-        f"{API}API_SendMessage.html: SequenceNumber continues to increase for a particular MessageGroupId",
-    ),
-    "test_a_duplicate_of_a_deleted_message_is_not_delivered": (
-        "compares with what waits alone",
-        f"{GUIDE}using-messagededuplicationid-property.html: tracked for 5 minutes even after it is deleted",
-    ),
-    "test_a_duplicate_is_told_of_the_first_one": (
-        "makes a new id up",
-        "not documented; an id that no message has would be of no use",
-    ),
-    "test_deduplication_may_be_per_group": (
-        "keeps DeduplicationScope without effect",
-        f"{API}API_SetQueueAttributes.html: DeduplicationScope",
-    ),
-    "test_a_batch_without_groups_fails_as_a_whole": (
-        "has the code of a single message",
-        "recorded: InvalidParameterValue, The request must contain the parameter MessageGroupId.",
-    ),
-    "test_a_standard_queue_takes_groups_but_no_deduplication_ids": (
-        "takes a deduplication id, or locks the group of a standard queue",
-        f"{API}API_SendMessage.html: MessageDeduplicationId applies only to FIFO queues",
-    ),
-    "test_group_ids_outside_the_syntax_are_refused": (
-        "takes any",
-        f"{API}API_SendMessage.html: 128 characters, alphanumeric and punctuation",
-    ),
-    "test_an_expired_handle_of_a_fifo_queue_is_refused": (
-        "deletes by it",
-        "recorded: The receipt handle has expired.",
-    ),
-    "test_a_repeated_receive_attempt_gets_the_same_messages": (
-        "ignores ReceiveRequestAttemptId",
-        f"{API}API_ReceiveMessage.html: subsequent calls return the same messages and receipt handles",
-    ),
-    "test_high_throughput_needs_the_matching_deduplication_scope": (
-        "takes any combination",
-        f"{API}API_SetQueueAttributes.html: perMessageGroupId only with DeduplicationScope messageGroup",
-    ),
-    "test_a_queues_type_cannot_be_changed": (
-        "changes it",
-        "recorded: Modifying queue type is not supported. / Unknown Attribute FifoQueue.",
-    ),
-}
-# cases of the tests above in which moto agrees
-AGREED_CASES = {
-    "test_attributes_outside_their_range_are_refused[MaximumMessageSize-1023]",
-    "test_attributes_outside_their_range_are_refused[MaximumMessageSize-1048577]",
-    "test_batches_outside_the_rules_are_refused_as_a_whole[send]",
-    "test_deduplication_may_be_per_group[queue-1]",
-    "test_delays_outside_0_to_15_minutes_are_refused[901]",
-    "test_message_attributes_outside_the_rules_are_refused[space]",
-    "test_message_attributes_outside_the_rules_are_refused[type]",
-    "test_redrive_policies_that_lack_something_are_refused[without target]",
-    "test_timeouts_outside_0_to_12_hours_are_refused[43201]",
-}
 
 
-@pytest.fixture(params=["local SQS", "moto"])
+@pytest.fixture(scope="module")
 def sqs(request: pytest.FixtureRequest) -> Sqs:
-    """Yield each of the two servers."""
-    if request.param == "local SQS":
-        server: LocalSqs = request.getfixturevalue("local_server")
-        return Sqs(client_of(server.url))
-    name = request.node.name.partition("[")[0]
-    if name in DIFFERENCES and request.node.name.replace("moto-", "") not in AGREED_CASES:
-        moto_does, aws_says = DIFFERENCES[name]
-        request.applymarker(pytest.mark.xfail(strict=False, reason=f"moto: {moto_does}; AWS: {aws_says}"))
-    return Sqs(client_of(request.getfixturevalue("moto_url")))
+    """Yield the local SQS, or another server that `benchmarks.local_sqs --part differences` asks the same."""
+    other = os.environ.get("SQS_UNDER_TEST")
+    if other:
+        return Sqs(client_of(other))
+    server: LocalSqs = request.getfixturevalue("local_server")
+    return Sqs(client_of(server.url))
 
 
 # Queues
