@@ -133,8 +133,9 @@ REPORT = msgspec.to_builtins(report("w", "worker", 1000.0, runs=totals({Count.PU
         {"clock": {"offset_seconds": None}},
         {"number": -1},
         {"format": 1},
+        {"process": "x" * 5000},
     ],
-    ids=str,
+    ids=lambda changes: str(changes)[:60],
 )
 def test_a_report_that_cannot_be_is_refused_and_the_run_goes_on_to_its_end(
     front: Front, changes: dict[str, Any]

@@ -7,12 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from queuebench.measuring import run as run_module
 from queuebench.measuring.records import (
     FORMAT,
+    MOST_INTERVALS,
+    MOST_RANGES,
     Clock,
     Count,
     DeadLettered,
     Ending,
+    FormatError,
     JoinRequest,
     LeaveRequest,
     ProcessReport,
@@ -23,7 +27,14 @@ from queuebench.measuring.records import (
     decode,
     encode,
 )
-from queuebench.measuring.run import AWS_EMPTY_SECONDS, EMPTY_SECONDS, GONE_SECONDS, STUCK_SECONDS, Run
+from queuebench.measuring.run import (
+    AWS_EMPTY_SECONDS,
+    EMPTY_SECONDS,
+    GONE_SECONDS,
+    STUCK_SECONDS,
+    Run,
+    RunFull,
+)
 from queuebench.settings import load
 
 NOW = 1000.0
@@ -268,3 +279,46 @@ def test_whatever_processes_report_in_whatever_order_the_record_can_be_kept_and_
     run.close(NOW + 99, Ending.NOT_FINISHED)
     kept = encode(run.record)
     assert encode(decode(kept, RunRecord, "it")) == kept
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"process": "x" * 5000},
+        {"host": "x" * 5000},
+        {"requests": {"x" * 5000: 1}},
+        {"requests": {f"a-{n}": 1 for n in range(60)}},
+        {"runs": {"x" * 5000: {}}},
+        {"runs": {f"run-{n}": {} for n in range(70)}},
+        {"runs": {"run": {"accepted": [[2 * n, 2 * n] for n in range(MOST_RANGES + 1)]}}},
+        {"runs": {"run": {"active": {"push": [[n, n] for n in range(MOST_INTERVALS + 1)]}}}},
+        {"runs": {"run": {"latencies": {"push": {"buckets": {str(n): 1 for n in range(-1000, 3001)}}}}}},
+    ],
+    ids=lambda changes: str(changes)[:40],
+)
+def test_a_report_of_more_than_anybody_has_to_tell_is_refused_with_one_line(
+    changes: dict[str, Any],
+) -> None:
+    told = msgspec.json.encode(msgspec.to_builtins(report("w", "worker", NOW)) | changes)
+    with pytest.raises(FormatError) as refused:
+        decode(told, ProcessReport, "the report")
+    assert len(str(refused.value)) < 300 and "\n" not in str(refused.value)
+
+
+def test_all_that_take_part_have_no_more_to_tell_than_a_run_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "MOST_ENTRIES", 50)
+    run = opened()
+    join(run, "a", 100, NOW)
+    scattered = [(2 * n, 2 * n) for n in range(30)]
+    for number in (1, 2, 3):
+        run.report(report("w", "worker", NOW + number, runs=totals({Count.PUSHED: 1}, scattered)), NOW)
+    for _ in range(2):
+        with pytest.raises(RunFull, match="takes"):
+            run.report(report("x", "worker", NOW, runs=totals({Count.PUSHED: 1}, scattered)), NOW)
+    with pytest.raises(RunFull, match="takes"):
+        run.leave(LeaveRequest(FORMAT, "a", 0, scattered))
+    assert run.publishers_ended(NOW)
+    again = Run(run.record)
+    again.report(report("w", "worker", NOW + 9, runs=totals({Count.PUSHED: 9}, scattered[:20])), NOW)
+    again.report(report("x", "worker", NOW, number=10**6, runs=totals({Count.PUSHED: 1}, scattered)), NOW)
+    assert again.count(Count.PUSHED) == 10

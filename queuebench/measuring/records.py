@@ -27,6 +27,13 @@ UnixSeconds = Annotated[float, Meta(ge=0.0, le=1e11)]
 Number = Annotated[int, Meta(ge=0, le=10**15)]
 Range = tuple[Number, Number]  # first and last, both in it
 Interval = tuple[UnixSeconds, UnixSeconds]
+# A report has no more of each; what reports, keeps to them.
+MOST_RANGES = 10_000  # of accepted numbers: a gap for each batch that is under way is a few
+MOST_INTERVALS = 100  # of a stage that comes and goes
+MOST_BUCKETS = 4_000  # of a histogram: from a microsecond to a year are 3,200
+MOST_NAMED_RUNS = 64
+MOST_ACTIONS = 50
+Accepted = Annotated[list[Range], Meta(max_length=MOST_RANGES)]
 SettingValue = str | bool | int | float | list[str | int] | None
 
 
@@ -90,7 +97,7 @@ Bucket = Annotated[int, Meta(ge=-1400, le=4000)]
 class Latencies(Struct, frozen=True):
     """A histogram as it is sent and kept: see `Histogram`."""
 
-    buckets: dict[Bucket, Whole] = {}
+    buckets: Annotated[dict[Bucket, Whole], Meta(max_length=MOST_BUCKETS)] = {}
     negative: Whole = 0
     total_ns: Annotated[int, Meta(ge=0)] = 0
     lowest_ms: Annotated[float, Meta(ge=-4e12, le=0.0)] = 0.0
@@ -98,12 +105,18 @@ class Latencies(Struct, frozen=True):
 
 
 class RunTotals(Struct, frozen=True):
-    """What one process did for one run, so far."""
+    """What one process did for one run, so far; bounded by the lengths of its lists and histograms."""
 
     counts: dict[Count, Whole] = {}
     latencies: dict[Stage, Latencies] = {}
-    active: dict[Stage, list[Interval]] = {}
-    accepted: list[Range] = []
+    active: dict[Stage, Annotated[list[Interval], Meta(max_length=MOST_INTERVALS)]] = {}
+    accepted: Accepted = []
+
+    @property
+    def entries(self) -> int:
+        """How many ranges, spells and buckets it is made of."""
+        buckets = sum(len(latencies.buckets) for latencies in self.latencies.values())
+        return len(self.accepted) + sum(map(len, self.active.values())) + buckets
 
 
 class Clock(Struct, frozen=True):
@@ -132,9 +145,11 @@ class ProcessReport(Struct, frozen=True):
     max_rss_mib: Annotated[float, Meta(ge=0.0, le=1e9)]
     cores: Annotated[int, Meta(ge=1, le=100_000)]
     machine_cpu_seconds: Seconds | None
-    requests: dict[Name, Whole] = {}
+    requests: Annotated[dict[Name, Whole], Meta(max_length=MOST_ACTIONS)] = {}
     unassigned: dict[Count, Whole] = {}  # of messages that belong to no run
-    runs: dict[Annotated[str, Meta(max_length=MOST_NAME)], RunTotals] = {}
+    runs: Annotated[
+        dict[Annotated[str, Meta(max_length=MOST_NAME)], RunTotals], Meta(max_length=MOST_NAMED_RUNS)
+    ] = {}
 
 
 class ReportAnswer(Struct, frozen=True):
@@ -168,7 +183,7 @@ class LeaveRequest(Struct, frozen=True):
     format: int
     process: Name
     burst: Whole
-    accepted: list[Range]
+    accepted: Accepted
 
 
 class Usage(Struct, frozen=True):

@@ -39,6 +39,8 @@ STUCK_SECONDS = 300.0  # beyond the longest pause that the settings make: not fi
 MOST_PROCESSES = 5_000
 MOST_PUBLISHERS = 5_000
 MOST_MESSAGES = 10**15  # an id's number has 15 digits
+# Ranges, spells and buckets of all that take part, some 100 bytes each: a process has about 500.
+MOST_ENTRIES = 2_000_000
 
 
 class RunFull(QueueBenchError):
@@ -46,10 +48,14 @@ class RunFull(QueueBenchError):
 
 
 class Run:
-    """The record of a run, and the rules that open and close it."""
+    """The record of a run, and the rules that open and close it.
+
+    Bounded: 5,000 processes and publishers with together `MOST_ENTRIES` ranges, spells and buckets.
+    """
 
     def __init__(self, record: RunRecord) -> None:
         self.record = record
+        self._entries: int | None = None  # counted when it is first asked for
 
     @classmethod
     def open(
@@ -151,17 +157,23 @@ class Run:
         return publishers[key].first
 
     def leave(self, asked: LeaveRequest) -> None:
-        """Note that a publisher has ended, and what the queue accepted from it."""
+        """Note that a publisher has ended, and what the queue accepted from it.
+
+        Raises:
+            RunFull: all that take part have too many ranges.
+        """
         publishers = self.record.publishers
         key = f"{asked.process}/{asked.burst}"
         if key in publishers:
-            publishers[key] = replace(publishers[key], left=True, accepted=asked.accepted)
+            publishers[key] = replace(publishers[key], left=True)
+            self._make_room(len(asked.accepted) - len(publishers[key].accepted))
+            publishers[key] = replace(publishers[key], accepted=asked.accepted)
 
     def report(self, report: ProcessReport, now: float) -> None:
         """Take the newest totals of a process; an older report never replaces a newer one.
 
         Raises:
-            RunFull: too many processes take part.
+            RunFull: too many processes take part, or have too much to tell.
         """
         processes = self.record.processes
         process = processes.get(report.process)
@@ -181,6 +193,8 @@ class Run:
             return
         before, latest = process.latest, _usage(report, now)
         totals = report.runs.get(self.id)
+        if totals is not None:
+            self._make_room(totals.entries - process.totals.entries)
         moved = totals is not None and totals.counts != process.totals.counts
         busy, pending = _busy(process, before, latest, moved)
         processes[report.process] = replace(
@@ -198,6 +212,15 @@ class Run:
         for key, publisher in publishers.items():
             if publisher.process == report.process:
                 publishers[key] = replace(publisher, seen_at=now)
+
+    def _make_room(self, more: int) -> None:
+        if self._entries is None:
+            record = self.record
+            self._entries = sum(process.totals.entries for process in record.processes.values())
+            self._entries += sum(len(publisher.accepted) for publisher in record.publishers.values())
+        if more > 0 and self._entries + more > MOST_ENTRIES:
+            raise RunFull(f"the run has {MOST_ENTRIES:,} ranges and buckets, which is all that it takes")
+        self._entries += more
 
     def accepted(self) -> Ranges:
         """Return the numbers that the queue is known to have accepted."""

@@ -2,8 +2,8 @@
 
 The newest totals of a process replace the ones before, so a lost report costs nothing. Nothing
 here is on the way of a message: without a monitor, or with one that answers nonsense, everything
-still ships. A report is bounded: `MOST_RUNS` runs, `MOST_INTERVALS` spells of a stage, and histograms
-whose buckets are bounded by what is plausible.
+still ships. A report is bounded: `MOST_RUNS` runs, `MOST_INTERVALS` spells of a stage, `MOST_RANGES` ranges
+of accepted numbers, and histograms whose buckets are bounded by what is plausible.
 """
 
 from __future__ import annotations
@@ -28,11 +28,14 @@ from queuebench.measuring.histogram import Histogram
 from queuebench.measuring.ranges import Ranges
 from queuebench.measuring.records import (
     FORMAT,
+    MOST_INTERVALS,
     MOST_NAME,
+    MOST_RANGES,
     Clock,
     Count,
     FormatError,
     ProcessReport,
+    Range,
     ReportAnswer,
     Role,
     RunTotals,
@@ -54,8 +57,6 @@ SPARE_RUN_SECONDS = 10.0  # a run that was quiet for so long makes room for anot
 CLOCK_COMPARISONS = 120
 # A stage that did nothing for so long was not active in between.
 IDLE_GAP_SECONDS = 1.0
-# Of the spells of a stage that comes and goes, so that a report does not grow with the run.
-MOST_INTERVALS = 100
 
 
 class _Totals:
@@ -74,7 +75,8 @@ class _Totals:
             dict(self.counts),
             {stage: histogram.frozen() for stage, histogram in self.latencies.items()},
             {stage: [(start, end) for start, end in spells] for stage, spells in self.active.items()},
-            self.accepted.to_json(),
+            # More gaps than that are none for long: what is beyond is told once they have closed.
+            self.accepted.to_json()[:MOST_RANGES],
         )
 
 
@@ -173,10 +175,10 @@ class Telemetry:
             self._open_run = self._open_run or run
             self._touch(run).accepted.add(first, last)
 
-    def accepted_so_far(self, run: str) -> Ranges:
-        """Return the numbers that `accepted` was told."""
+    def accepted_so_far(self, run: str) -> list[Range]:
+        """Return the numbers that `accepted` was told, as a report has them."""
         with self._lock:
-            return Ranges(self._runs[run].accepted) if run in self._runs else Ranges()
+            return self._runs[run].accepted.to_json()[:MOST_RANGES] if run in self._runs else []
 
     def _touch(self, run: str) -> _Totals:
         totals = self._runs.get(run)

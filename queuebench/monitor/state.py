@@ -58,7 +58,7 @@ class Verdict(Struct, frozen=True):
 class State:
     """The processes that report, and the open run; safe to use from several threads.
 
-    Bounded: 5,000 processes, 5,000 publishers of a run, 600 points of its series.
+    Bounded: 5,000 processes, the open run as `Run` is, 600 points of its series.
     """
 
     def __init__(self, left_open: Sequence[RunRecord]) -> None:

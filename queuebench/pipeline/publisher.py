@@ -165,7 +165,7 @@ class Publication:
 
     def _leave(self, run: str, burst: int) -> None:
         assert self._monitor is not None
-        accepted = self._telemetry.accepted_so_far(run).to_json()
+        accepted = self._telemetry.accepted_so_far(run)
         try:
             self._monitor.leave(run, self._telemetry.process, burst, accepted)
         except MonitorError as error:
