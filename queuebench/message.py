@@ -67,6 +67,9 @@ def decode(body: bytes, received_id: str | None = None) -> Message:
     get = keys.get
     phone, text, run, number, at = get("p"), get("m"), get("r"), get("i"), get("t")
     if type(phone) is not str or not phone or type(text) is not str or not text:
+        # What a queue says in the place of a message that cannot be fetched.
+        if type(set_aside := get("set_aside")) is str and set_aside:
+            raise MessageError(set_aside)
         raise MessageError(_wrong(keys, "p") or _wrong(keys, "m"))
     if run is not None and (type(run) is not str or not run):
         raise MessageError(f"r must be a non-empty string, not {_kind(run)}")

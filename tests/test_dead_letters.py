@@ -14,6 +14,7 @@ from redis import Redis
 from queuebench.bench.stack import Stack
 from queuebench.broker.broker import Broker
 from queuebench.broker.dead_letters import KEY, DeadLetter, of_message, of_task
+from queuebench.errors import Unreachable
 from queuebench.message import Message, decode
 from queuebench.pipeline.hand_over import Envelope
 from queuebench.queues import open_queue
@@ -183,3 +184,27 @@ def test_tasks_of_any_client_and_failed_ones_are_sent_again(environment: dict[st
     assert back[0]["headers"]["task"] == "push_data" and back[0]["headers"]["id"] == "call-id"
     assert back[1:] == envelopes
     assert broker.count_dead_letters() == 0
+
+
+def test_dead_letters_are_read_a_mib_at_a_time_and_what_no_client_may_fetch_comes_without_its_body(
+    redis: Redis, redis_url: str
+) -> None:
+    broker = Broker(redis_url)
+    sizes = [10, 900_000, 20, 700_000, 5_000_000, 30] * 3
+    for number, size in enumerate(sizes):
+        broker.add_dead_letter(DeadLetter("why", b"x" * size, run="run", number=number))
+
+    def read() -> list[int]:
+        letters = [DeadLetter.decode(record) for record in broker.dead_letters()]
+        assert [letter.number for letter in letters] == list(range(len(sizes)))
+        return [len(letter.body) for letter in letters]
+
+    assert read() == sizes
+    redis.config_set("client-output-buffer-limit", "normal 2097152 0 0")
+    try:
+        with pytest.raises(Unreachable):
+            read()
+        assert read() == [size if size < 2**20 else 0 for size in sizes]
+        assert len(list(broker.dead_letters(3, 5))) == 3
+    finally:
+        redis.config_set("client-output-buffer-limit", "normal 0 0 0")

@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ import requests
 from redis import Redis
 
 from queuebench.bench.stack import Stack
-from queuebench.errors import QueueError, SettingsError, Unreachable
-from queuebench.plumbing.redis_client import PushOnce, connect
+from queuebench.errors import MessageError, QueueError, SettingsError, Unreachable
+from queuebench.message import decode
+from queuebench.plumbing.redis_client import PushOnce, connect, longest_reply
 from queuebench.queues import Queue, open_queue
+from queuebench.queues.redis_list import RECEIVE_BYTES
 from queuebench.queues.sqs import Sqs
 from queuebench.settings import load
 from tests.conftest import Opener
@@ -315,14 +318,73 @@ def test_a_late_copy_of_an_acknowledgement_leaves_the_batch_after_it_alone(
 
 def test_a_receive_is_bounded_in_bytes(redis: Redis, redis_url: str) -> None:
     queue = open_queue("REDIS", {"redis_pubsub_url": redis_url, "channel_name": uuid.uuid4().hex})
-    redis.rpush(queue.name, *[b"x" * 1_000_000] * 60)
-    received = 0
+    sent = [b"%d-" % n + b"x" * size for n, size in enumerate([1, 400_000, 10, 2_000_000, 5, 300_000] * 10)]
+    sent += [b"%d" % n for n in range(3000)]
+    for body in sent:
+        redis.rpush(queue.name, body)
+    received: list[bytes] = []
     while (batch := queue.receive(0, 0)) is not None:
-        assert sum(map(len, batch.bodies)) <= 4 * 2**20 + 16 * 1_000_000
-        received += len(batch.bodies)
+        assert len(batch.bodies) == 1 or sum(map(len, batch.bodies)) <= RECEIVE_BYTES
+        received += batch.bodies
         queue.acknowledge(batch)
-    assert received == 60
+    assert received == sent
     queue.close()
+
+
+@pytest.mark.parametrize(
+    ("limit", "lowered"),
+    [
+        (65_536, "before"),
+        (3_000_000, "while it waits"),
+        (65_536, "while a batch is in flight"),
+        (300_000, "while a batch is in flight"),
+    ],
+)
+def test_what_no_client_may_fetch_is_set_aside_and_said_and_the_rest_goes_on(
+    tmp_path: Path, limit: int, lowered: str
+) -> None:
+    with Stack(tmp_path, "REDIS") as stack:
+        stack.add_redis("redis").start()
+        url = stack.environment["REDIS_PUBSUB_URL"]
+        with Redis.from_url(url) as server:
+            queue = open_queue("REDIS", {"redis_pubsub_url": url, "channel_name": "q"})
+            if lowered == "while it waits":
+                assert queue.receive(0, 0) is None
+            sizes = [100, limit // 3, limit // 2, limit * 2, limit, limit * 3 // 4 - 17_000] * 3
+            sent = [b"%d-" % number + b"x" * size for number, size in enumerate(sizes)]
+            server.rpush("q", *sent)
+            if lowered == "while a batch is in flight":
+                assert queue.receive(0, 0) is not None
+            server.config_set("client-output-buffer-limit", f"normal {limit} 0 0")
+            received: list[bytes] = []
+            failures = 0
+            while sum(queue.depth()):
+                try:
+                    batch = queue.receive(0, 1)
+                except Unreachable:
+                    failures += 1
+                    assert failures <= 2
+                    continue
+                assert batch is not None
+                received += batch.bodies
+                queue.acknowledge(batch)
+            server.config_set("client-output-buffer-limit", "normal 0 0 0")
+            aside: Any = server.lrange("q:set-aside", 0, -1)
+            said = [body for body in received if b"set_aside" in body]
+            assert len(said) == len(aside) >= 3
+            assert sorted([*aside, *(body for body in received if body not in said)]) == sorted(sent)
+            with pytest.raises(
+                MessageError, match=r"it has \d+ bytes, .* kept whole in the list q:set-aside"
+            ):
+                decode(said[0])
+            queue.close()
+
+
+def test_a_server_that_tells_no_limit_has_none() -> None:
+    assert longest_reply("normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60") == 0
+    assert longest_reply(b"slave 268435456 67108864 60 normal 1048576 0 0") == 770_048
+    assert longest_reply("normal 10 0 0") == 1024
+    assert longest_reply("") == longest_reply("what") == longest_reply(b"\xff normal") == 0
 
 
 def test_what_a_dead_consumer_held_goes_back_whole_a_part_at_a_time(redis: Redis, redis_url: str) -> None:

@@ -16,6 +16,7 @@ from kombu.exceptions import ChannelError
 from kombu.messaging import Consumer, Producer
 
 from queuebench.broker import transport
+from queuebench.broker.transport import lease
 from queuebench.errors import SettingsError
 from tests.line import Line
 from tests.transport_fixtures import Server, broker, empty, server, until
@@ -552,11 +553,81 @@ def test_what_a_dead_consumer_held_goes_back_in_parts_and_in_whole(broker, lease
     assert broker.client.info("commandstats")["cmdstat_hscan"]["calls"] >= 5
 
 
-def test_a_claim_is_bounded_in_bytes(broker, leased):
-    broker.client.config_set("client-output-buffer-limit", "normal 1048576 0 0")
-    try:
-        publish(broker, *[str(i).rjust(100_000) for i in range(40)])
-        subscriber = Subscriber(leased(), prefetch=100)
-        assert [int(body) for body in subscriber.drain(40)] == list(range(40))
-    finally:
-        broker.client.config_set("client-output-buffer-limit", "normal 0 0 0")
+@pytest.fixture
+def limited(broker: Server) -> Iterator[Callable[[int], object]]:
+    """Set how much the server sends a client at once."""
+    yield lambda limit: broker.client.config_set("client-output-buffer-limit", f"normal {limit} 0 0")
+    broker.client.config_set("client-output-buffer-limit", "normal 0 0 0")
+
+
+def test_a_claim_is_bounded_in_bytes(broker, leased, limited):
+    limited(1_048_576)
+    publish(broker, *[str(i).rjust(100_000) for i in range(40)])
+    subscriber = Subscriber(leased(), prefetch=100)
+    assert [int(body) for body in subscriber.drain(40)] == list(range(40))
+
+
+@pytest.mark.parametrize(("limit", "lowered"), [(65_536, "before"), (524_288, "while it waits")])
+def test_what_no_client_may_fetch_is_a_dead_letter_with_its_id_and_kept_whole(
+    broker, leased, limited, limit, lowered
+):
+    connection = leased(dead_letters="dead")
+    subscriber = Subscriber(connection, prefetch=1000)
+    if lowered == "while it waits":
+        assert subscriber.rest() == []
+    sizes = [1, limit // 5, limit, limit // 2, 3 * limit, limit // 20] * 2
+    publish(broker, *["x" * size for size in sizes], headers={"id": "run-7"})
+    whole = broker.client.lrange("q", 0, -1)
+    limited(limit)
+    largest = limit * 3 // 4 - 16_384
+    if lowered == "while it waits":
+        with pytest.raises(connection.connection_errors):
+            while True:
+                subscriber._step()
+        # As a worker does: what was taken goes back, and is taken again over a new connection.
+        connection.release()
+        subscriber = Subscriber(leased(dead_letters="dead"), prefetch=1000)
+    taken = sum(len(payload) <= largest for payload in whole)
+    assert sorted(map(len, subscriber.drain(taken))) == sorted(
+        size for size, payload in zip(sizes, reversed(whole), strict=True) if len(payload) <= largest
+    )
+    until(lambda: subscriber._step() or broker.client.llen("dead") == 12 - taken, "dead letters")
+    limited(0)
+    aside = broker.client.lrange("_leased.set-aside", 0, -1)
+    assert sorted(aside) == sorted(payload for payload in whole if len(payload) > largest)
+    said = [json.loads(letter) for letter in broker.client.lrange("dead", 0, -1)]
+    assert len(said) == len(aside) >= 4
+    for letter in said:
+        assert "is kept whole in the list _leased.set-aside" in letter["reason"]
+        assert json.loads(letter["payload"])["headers"]["id"] == "run-7"
+
+
+def test_what_a_dead_consumer_held_goes_back_in_parts_that_are_bounded_in_bytes(broker, leased):
+    publish(broker, *[str(i).rjust(300_000) for i in range(12)])
+    holder = Subscriber(leased(), prefetch=1000)
+    holder.drain(12)
+    holder.channel._keeper.stopped.set()
+    broker.client.config_resetstat()
+    second = Subscriber(leased(), prefetch=1000)
+    assert sorted(int(body) for body in second.drain(12)) == list(range(12))
+    assert broker.client.info("commandstats")["cmdstat_hscan"]["calls"] >= 2
+
+
+def test_what_is_held_of_large_messages_is_bounded_in_bytes_and_said_once(
+    broker, leased, monkeypatch, caplog
+):
+    monkeypatch.setattr(lease, "MOST_HELD_BYTES", 1_000_000)
+    publish(broker, *[str(i).rjust(150_000) for i in range(20)])
+    subscriber = Subscriber(leased(), prefetch=1000)
+    done: list[int] = []
+    while len(done) < 20:
+        subscriber.drain(1)
+        held = subscriber.rest()
+        assert len(held) <= 6  # of 200,000 bytes, and those of one claim
+        done += map(int, held)
+        for message in subscriber.messages:
+            message.ack()
+        subscriber.messages.clear()
+    assert sorted(done) == list(range(20))
+    assert not subscriber.channel.qos.large
+    assert caplog.text.count("large messages are held") == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kombu.connection import Connection
@@ -11,12 +11,37 @@ from kombu.utils import json as kombu_json
 
 from queuebench.broker import dead_letters, transport
 from queuebench.broker.dead_letters import DeadLetter
-from queuebench.errors import MessageError
-from queuebench.plumbing.redis_client import MARKER_SECONDS, connect, explained
+from queuebench.errors import MessageError, QueueError
+from queuebench.plumbing.redis_client import MARKER_SECONDS, connect, explained, largest_fetched
 from queuebench.queues.base import Depth
 
 CELERY_QUEUE = "celery"
 OPEN_RUN = "open_run"
+
+PAGE_BYTES = 1024 * 1024
+
+# As many records as fit, and at least one; a record's body is its last key.
+_PAGE = """
+local first, last, room, largest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+if largest > 0 then room = math.min(room, math.floor(largest / 2)) end
+local page = {}
+while first <= last do
+  local some = redis.call('LRANGE', KEYS[1], first, math.min(first + 9, last))
+  for _, record in ipairs(some) do
+    if largest > 0 and #record > largest then
+      local start = string.sub(record, 1, math.floor(largest / 2))
+      local body = string.find(start, ',"body', 1, true)
+      record = body and string.sub(start, 1, body - 1) .. ',"body":""}' or ''
+    end
+    if #page > 0 and #record > room then return page end
+    room = room - #record
+    page[#page + 1] = record
+  end
+  if #some < 10 then return page end
+  first = first + 10
+end
+return page
+"""
 
 _ADD_ONCE = """
 if tonumber(redis.call('GET', KEYS[2]) or '0') >= tonumber(ARGV[1]) then return 0 end
@@ -27,11 +52,12 @@ return 1
 
 
 class Broker:
-    """The Redis at `REDIS_CELERY_URL`."""
+    """The Redis at `REDIS_CELERY_URL`; each call costs the same however much waits there."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self.client = connect(url)
+        self._largest: int | None = None  # asked again after each failure: that may have been the reason
 
     def check(self) -> None:
         """Raise unless the broker answers.
@@ -70,15 +96,30 @@ class Broker:
                 *map(DeadLetter.encode, letters),
             )
 
-    def dead_letters(self, first: int = 0, last: int = -1) -> list[bytes]:
-        """Return the records of the dead letters from position `first` to `last`, oldest first.
+    def dead_letters(self, first: int = 0, last: int = 10**12) -> Iterator[bytes]:
+        """Yield the records of the dead letters from position `first` to `last`, oldest first.
+
+        Bounded: a MiB of them is held at a time, or one that is larger. One that the server lets nobody fetch
+        comes without its body.
 
         Raises:
             QueueError: the broker does not answer.
         """
-        with explained(self.client):
-            records: Any = self.client.lrange(dead_letters.KEY, first, last)
-        return list(records)
+        while first <= last:
+            try:
+                with explained(self.client):
+                    if self._largest is None:
+                        self._largest = largest_fetched(self.client)
+                    page: Any = self.client.eval(
+                        _PAGE, 1, dead_letters.KEY, first, last, PAGE_BYTES, self._largest
+                    )
+            except QueueError:
+                self._largest = None
+                raise
+            if not page:
+                return
+            yield from page
+            first += len(page)
 
     def count_dead_letters(self) -> int:
         """Count the dead letters.
@@ -116,6 +157,8 @@ class Broker:
         is_call = isinstance(message, dict) and isinstance(message.get("task"), str) and "args" in message
         if not is_call and (not isinstance(message, dict) or "body" not in message):
             raise MessageError("no Celery task: it has neither a body nor a call")
+        if isinstance(message.get("set_aside"), str):
+            raise MessageError(message["set_aside"])
         with explained(self.client), Connection(transport.url(self._url)) as connection:
             if is_call and "body" not in message:
                 # Here, because who only counts tasks need not wait for Celery to be imported.

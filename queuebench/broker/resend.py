@@ -1,6 +1,7 @@
 """List the dead letters, and send them again.
 
-A letter is sent first and forgotten then: what is interrupted in between is sent twice, never lost.
+A letter is sent first and forgotten then: what is interrupted in between is sent twice, never lost. A MiB of
+letters is held at a time, or one that is larger.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
 
 from queuebench import settings as settings_module
 from queuebench.broker.broker import Broker
@@ -18,7 +18,6 @@ from queuebench.message import decode
 from queuebench.plumbing.printable import printable
 from queuebench.queues import Queue, open_queue
 
-PAGE = 1000
 SHOWN_CHARACTERS = 100
 SEND_TRIES = 10
 PAUSE_SECONDS = 0.5
@@ -50,18 +49,11 @@ def main(argv: list[str]) -> int:
 
 def _list(broker: Broker) -> int:
     count = 0
-    for record in _records(broker):
+    for record in broker.dead_letters():
         count += 1
         print(line_of(record))
     print(f"{count:,} dead letters" + (": `dead-letters resend` sends them again" if count else ""))
     return 0
-
-
-def _records(broker: Broker) -> Iterator[bytes]:
-    position = 0
-    while page := broker.dead_letters(position, position + PAGE - 1):
-        yield from page
-        position += len(page)
 
 
 def line_of(record: bytes) -> str:
@@ -87,16 +79,16 @@ def _resend(broker: Broker, queue: Queue, label: str) -> int:
         queue.check()
     stayed = 0
     for number in range(1, count + 1):
-        page = broker.dead_letters(stayed, stayed)
-        if not page:
+        record = next(broker.dead_letters(stayed, stayed), None)
+        if record is None:
             break
         try:
-            _send(broker, queue, page[0], number)
+            _send(broker, queue, record, number)
         except MessageError as error:
             stayed += 1
-            print(f"stays: {line_of(page[0])}: {printable(str(error))}", file=sys.stderr)
+            print(f"stays: {line_of(record)}: {printable(str(error))}", file=sys.stderr)
         else:
-            broker.forget_dead_letter(page[0])
+            broker.forget_dead_letter(record)
     print(f"{count - stayed:,} of {count:,} dead letters sent again: messages to {label}, tasks to Celery")
     return 1 if stayed else 0
 

@@ -76,7 +76,10 @@ class _TallyAnswer(Struct, frozen=True):
 
 
 class Probe:
-    """The queue under test, Celery's broker, and the endpoint, as the monitor sees them."""
+    """The queue under test, Celery's broker, and the endpoint, as the monitor sees them.
+
+    Bounded: a MiB of dead letters at a time, and a tally's answer of `MOST_TALLY_BYTES`.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._push_url = settings.push_url
@@ -136,11 +139,10 @@ class Probe:
                 return known
             if seen.length is not None and count >= seen.length and self._still_there(seen):
                 first = seen.length
-                while page := self._broker.dead_letters(first, first + DEAD_LETTERS_AT_ONCE - 1):
-                    for letter in page:
-                        self._add(letter, record, numbers)
-                    first += len(page)
-                    seen = _Seen(first, page[-1])
+                for letter in self._broker.dead_letters(first):
+                    self._add(letter, record, numbers)
+                    first += 1
+                    seen = _Seen(first, letter)
             else:
                 seen = self._read_backwards(record, numbers)
             self._dead_seen = seen
@@ -183,15 +185,18 @@ class Probe:
         """Tell whether what was read last still is where it was: none before it was taken out."""
         if not seen.length:
             return True
-        return self._broker.dead_letters(seen.length - 1, seen.length - 1) == [seen.last]
+        return self._dead_letter(seen.length - 1) == seen.last
+
+    def _dead_letter(self, position: int) -> bytes | None:
+        return next(self._broker.dead_letters(position, position), None)
 
     def _end_of_dead_letters(self) -> _Seen:
         length = self._broker.count_dead_letters()
         if not length:
             return _Seen(0)
-        last = self._broker.dead_letters(length - 1, length - 1)
+        last = self._dead_letter(length - 1)
         # Somebody takes some out at this moment: the next look begins again.
-        return _Seen(length, last[0]) if last else _Seen()
+        return _Seen() if last is None else _Seen(length, last)
 
     def _read_backwards(self, record: RunRecord, numbers: Ranges) -> _Seen:
         """Read from the newest to those that are older than the run."""
@@ -199,8 +204,7 @@ class Probe:
         first = end.length or 0
         while first > 0:
             last, first = first - 1, max(0, first - DEAD_LETTERS_AT_ONCE)
-            page = self._broker.dead_letters(first, last)
-            times = [self._add(letter, record, numbers) for letter in page]
+            times = [self._add(letter, record, numbers) for letter in self._broker.dead_letters(first, last)]
             if all(at < record.started_at - CLOCK_MARGIN_SECONDS for at in times):
                 break
         return end

@@ -51,6 +51,8 @@ class Outcome:
 class Flood:
     """N messages of one run, numbered from `first`, in batches numbered from above `batch`.
 
+    Bounded: a batch for each of the queue's `sends`, and 10,000 beginnings of messages.
+
     Floods that share a queue object need batch numbers that go on growing: a number that the queue
     has seen is a repetition to it.
     """

@@ -66,7 +66,11 @@ def _made_by_celery(task: Any, args: Sequence[Any], task_id: str) -> dict[str, A
 
 
 class HandOver:
-    """The way into Celery for one lane of a subscriber; used by one thread at a time."""
+    """The way into Celery for one lane of a subscriber; used by one thread at a time.
+
+    Bounded by what a receive takes: 1 MiB of messages, or one that is larger, and their envelopes, which take
+    up to twice as much and are made 50 at a time where each message is a task of its own.
+    """
 
     def __init__(self, broker: Broker, push_data: Any, push_several: Any, per_task: int = 1) -> None:
         self._per_task = per_task

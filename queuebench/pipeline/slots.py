@@ -14,7 +14,7 @@ class Slots:
 
     An executor's futures, each with a condition and a lock of its own, were a sixth of the worker's CPU;
     here a task waits for all of its parts at once. A part that only waits may lend its thread's place to
-    another: there are at most `most` threads.
+    another: there are at most `most` threads. What waits for one is bounded by the tasks that are held.
     """
 
     def __init__(self, slots: int, most: int = 0) -> None:

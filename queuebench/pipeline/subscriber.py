@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
 
 
 class Subscription:
-    """One subscriber process."""
+    """One subscriber process; bounded: each of its lanes holds one batch, of 1 MiB or one larger message."""
 
     def __init__(self, settings: Settings, push_data: Any, push_several: Any) -> None:
         self._settings = settings

@@ -41,7 +41,10 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """The worker's side of the pipeline; nothing connects before the first task."""
+    """The worker's side of the pipeline; nothing connects before the first task.
+
+    Bounded: `tasks` of them are held at a time, of 128 MiB together where they are large.
+    """
 
     def __init__(self, settings: Settings) -> None:
         slots = settings.worker_slots

@@ -42,6 +42,8 @@ _NOT_NOW_CLASSES = (
 )
 _NOT_NOW_TEXT = re.compile(rf"(?:^|: -|because of: )(?:{'|'.join(NOT_NOW)})\b")
 
+OUTPUT_LIMIT = "client-output-buffer-limit"
+
 _Encode = Callable[[Sequence[Any]], Sequence[bytes]]
 
 
@@ -66,6 +68,33 @@ def is_not_now(error: BaseException) -> bool:
         return True
     said = str(error).rpartition(" of pipeline caused error: ")[2]  # before it stand its data
     return isinstance(error, exceptions.ResponseError) and _NOT_NOW_TEXT.search(said) is not None
+
+
+def longest_reply(limits: object) -> int:
+    """Return how many bytes of one value a server surely sends; 0: it sets no limit, or does not tell.
+
+    A reply above its `client-output-buffer-limit` is cut off with the connection, however often it is asked
+    for. What the server counts is the memory that the reply takes, which is up to a quarter more.
+
+    Args:
+        limits: that setting as the server tells it: "normal HARD SOFT SECONDS slave …".
+    """
+    words = limits.decode(errors="replace").split() if isinstance(limits, bytes) else str(limits).split()
+    for kind, hard in zip(words[::4], words[1::4], strict=False):
+        if kind == "normal" and hard.isdecimal() and int(hard):
+            return max(1024, int(hard) * 3 // 4 - 16_384)
+    return 0
+
+
+def largest_fetched(client: Redis) -> int:
+    """Return how many bytes of one value the server surely sends; 0: it has no limit, or does not tell."""
+    try:
+        limits: Any = client.config_get(OUTPUT_LIMIT)
+    except exceptions.ResponseError as error:
+        if is_not_now(error):
+            raise
+        return 0
+    return longest_reply(limits.get(OUTPUT_LIMIT, ""))
 
 
 @contextmanager
@@ -107,7 +136,8 @@ class PushOnce:
     A marker of the last batch is written in the same transaction; a batch whose number is not
     above it is dropped. So a send whose reply never came can be repeated without a duplicate. The
     marker is watched from before the send, so that a transaction that was only delayed is void once
-    its repetition has gone through. Used by one thread at a time.
+    its repetition has gone through. Used by one thread at a time. Holds a batch's values once more as they
+    are encoded: `COMMAND_BYTES` or `ENCODED_AT_ONCE` of them at a time.
     """
 
     def __init__(self, client: Redis, key: str, command: str, marker: str) -> None:

@@ -16,33 +16,62 @@ from collections.abc import Sequence
 from typing import Any
 
 from queuebench.errors import QueueError
-from queuebench.plumbing.redis_client import PushOnce, connect, explained
+from queuebench.plumbing.redis_client import PushOnce, connect, explained, largest_fetched
 from queuebench.queues.base import Batch, Depth, Queue
 
 LEASE_SECONDS = 10.0
 RENEWALS_PER_LEASE = 4
 # A blocking call has to end before the client's own time-out.
 LONGEST_WAIT_SECONDS = 5.0
-RECEIVE_BYTES = 4 * 1024 * 1024  # from which on a receive takes no more messages
+RECEIVE_BYTES = 1024 * 1024  # that a receive takes, or one message that is larger
+LARGEST_BYTES = 16 * 1024 * 1024  # of that one message; a server's limit on replies may be lower
 POPPED_AT_ONCE = 16
+GIVEN_BACK_BYTES = 1024 * 1024  # and so many messages, at once
 GIVEN_BACK_AT_ONCE = 1000
+SET_ASIDE = "set-aside"
 
 # LPOP comes first: a server at its maxmemory refuses writes that take memory, unless the script
 # has already made one that does not. Popping grows from one at a time, so that large messages are counted
 # before many of them are taken. The batch's token tells its acknowledgement from one of a batch before it.
 _RECEIVE = """
+local want, most, largest = tonumber(ARGV[1]), tonumber(ARGV[5]), tonumber(ARGV[7])
 local held = redis.call('LRANGE', KEYS[2], 0, -1)
-if #held > 0 then return {redis.call('GET', KEYS[5]) or '', held} end
-local want, most_bytes = tonumber(ARGV[1]), tonumber(ARGV[5])
-local bodies, bytes = {}, 0
-while #bodies < want and bytes < most_bytes do
-  local some = redis.call('LPOP', KEYS[1], math.min(want - #bodies, math.max(#bodies, 1), ARGV[6]))
-  if not some then break end
-  for _, body in ipairs(some) do
-    bodies[#bodies + 1] = body
-    bytes = bytes + #body
+if #held > 0 then
+  local bytes = 0
+  for _, body in ipairs(held) do bytes = bytes + #body end
+  if bytes <= most or (#held == 1 and bytes <= largest) then
+    return {redis.call('GET', KEYS[5]) or '', held}
   end
-  redis.call('RPUSH', KEYS[2], unpack(some))
+  -- Together they are more than the server lets anybody fetch by now: taken anew, in smaller batches.
+  redis.call('DEL', KEYS[5])
+  for _ = 1, #held do redis.call('LMOVE', KEYS[2], KEYS[1], 'RIGHT', 'LEFT') end
+end
+local bodies, bytes, full = {}, 0, false
+while #bodies < want and bytes < most and not full do
+  local count = math.min(want - #bodies, math.max(#bodies, 1), ARGV[6])
+  if bytes > 0 then count = math.min(count, 1 + math.floor((most - bytes) * #bodies / bytes)) end
+  local some = redis.call('LPOP', KEYS[1], count)
+  if not some then break end
+  local kept = {}
+  for position, body in ipairs(some) do
+    local given = body
+    if #body > largest then
+      local start = string.gsub(string.sub(body, 1, 200), '[^ -~]', '?')
+      given = cjson.encode({start = start, set_aside = string.format(
+        'it has %d bytes, more than the %d that can be fetched: it is kept whole in the list %s of its Redis',
+        #body, largest, KEYS[6])})
+    end
+    if #bodies > 0 and bytes + #given > most then
+      for left = #some, position, -1 do redis.call('LPUSH', KEYS[1], some[left]) end
+      full = true
+      break
+    end
+    if given ~= body then redis.call('RPUSH', KEYS[6], body) end
+    kept[#kept + 1] = given
+    bodies[#bodies + 1] = given
+    bytes = bytes + #given
+  end
+  if #kept > 0 then redis.call('RPUSH', KEYS[2], unpack(kept)) end
 end
 if #bodies == 0 then return {'', {}} end
 redis.call('SADD', KEYS[3], ARGV[2])
@@ -57,22 +86,24 @@ return redis.call('UNLINK', KEYS[1], KEYS[2])
 """
 
 # Every consumer without a lease, or the one that is named, gives back what it holds, in order; at most so
-# many messages a call, so that nobody else waits long for the server.
+# many messages and bytes a call, so that nobody else waits long for the server. The reply: is there more?
 _GIVE_BACK = """
-local restored, most = 0, tonumber(ARGV[3])
+local count, bytes = 0, 0
 for _, consumer in ipairs(redis.call('SMEMBERS', KEYS[2])) do
   local lease = ARGV[1] .. ':lease:' .. consumer
   if consumer == ARGV[2] or redis.call('EXISTS', lease) == 0 then
     local held = ARGV[1] .. ':in-flight:' .. consumer
-    while restored < most and redis.call('LMOVE', held, KEYS[1], 'RIGHT', 'LEFT') do
-      restored = restored + 1
+    while count < tonumber(ARGV[3]) and bytes < tonumber(ARGV[4]) do
+      local body = redis.call('LMOVE', held, KEYS[1], 'RIGHT', 'LEFT')
+      if not body then break end
+      count, bytes = count + 1, bytes + #body
     end
-    if restored >= most then return restored end
+    if redis.call('EXISTS', held) == 1 then return 1 end
     redis.call('DEL', lease, ARGV[1] .. ':batch:' .. consumer)
     redis.call('SREM', KEYS[2], consumer)
   end
 end
-return restored
+return 0
 """
 
 _DEPTH = """
@@ -87,8 +118,9 @@ return {redis.call('LLEN', KEYS[1]), held}
 class RedisList(Queue):
     """The list `channel_name` on the server at `redis_pubsub_url`.
 
-    A receive takes at most `batch_size` messages, and no more once it has `RECEIVE_BYTES`: what it holds is
-    bounded by that and the last `POPPED_AT_ONCE` messages.
+    A receive takes at most `batch_size` messages and `RECEIVE_BYTES`, or one message that is larger. What
+    has more than `LARGEST_BYTES`, or more than the server's client-output-buffer-limit lets anybody fetch,
+    goes to the list `channel_name:set-aside` there, and what says so is received in its place.
     """
 
     batch_size = 1000
@@ -113,6 +145,7 @@ class RedisList(Queue):
             for lane in range(self.sends)
         ]
         self._lanes: set[str] = set()
+        self._largest: int | None = None  # asked again after each failure: that may have been the reason
         self._closed = threading.Event()
         self._renewer: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -132,23 +165,36 @@ class RedisList(Queue):
         if consumer not in self._lanes:
             self._start_renewing(consumer)
         keys = [self.name, self._in_flight(consumer), self._consumers, f"{self.name}:lease:{consumer}"]
-        keys.append(self._token(consumer))
+        keys += [self._token(consumer), f"{self.name}:{SET_ASIDE}"]
+        try:
+            with explained(self._client):
+                return self._receive_within(consumer, keys, wait_seconds)
+        except QueueError:
+            self._largest = None
+            raise
+
+    def _receive_within(self, consumer: str, keys: Sequence[str], wait_seconds: float) -> Batch | None:
+        largest = self._largest_fetched()
         args: list[int | str] = [self.batch_size, consumer, self._lease_ms, uuid.uuid4().hex]
-        args += [RECEIVE_BYTES, POPPED_AT_ONCE]
+        args += [min(RECEIVE_BYTES, largest // 2), POPPED_AT_ONCE, largest]
         give_up_at = time.monotonic() + wait_seconds
         while True:
             began = time.perf_counter()
-            with explained(self._client):
-                token, bodies = self._receive(keys=keys, args=args)
+            token, bodies = self._receive(keys=keys, args=args)
             if bodies:
                 seconds = time.perf_counter() - began
                 return Batch(bodies, [None] * len(bodies), (consumer, token), float("inf"), seconds)
             seconds = min(give_up_at - time.monotonic(), LONGEST_WAIT_SECONDS)
             if seconds <= 0:
                 return None
-            with explained(self._client):
-                # Moving the head to the head changes nothing, but blocks until there is one.
-                self._client.blmove(self.name, self.name, max(seconds, 0.05), "LEFT", "LEFT")  # type: ignore[arg-type]
+            # Moving the head to the head changes nothing, but blocks until there is one.
+            self._client.blmove(self.name, self.name, max(seconds, 0.05), "LEFT", "LEFT")  # type: ignore[arg-type]
+
+    def _largest_fetched(self) -> int:
+        """Return how large a message may be; a server that does not tell has no limit of its own."""
+        if self._largest is None:
+            self._largest = min(LARGEST_BYTES, largest_fetched(self._client) or LARGEST_BYTES)
+        return self._largest
 
     def acknowledge(self, batch: Batch) -> None:
         consumer, token = batch.receipt
@@ -172,8 +218,8 @@ class RedisList(Queue):
         self._closed.set()
 
     def _restore(self, consumer: str) -> None:
-        args: list[int | str] = [self.name, consumer, GIVEN_BACK_AT_ONCE]
-        while self._give_back(keys=[self.name, self._consumers], args=args) >= GIVEN_BACK_AT_ONCE:
+        args: list[int | str] = [self.name, consumer, GIVEN_BACK_AT_ONCE, GIVEN_BACK_BYTES]
+        while self._give_back(keys=[self.name, self._consumers], args=args):
             pass
 
     def _token(self, consumer: str) -> str:

@@ -48,7 +48,10 @@ _LATER = (
 
 
 class Sqs(Queue):
-    """The queues `queue_names`, all read and written in parallel."""
+    """The queues `queue_names`, all read and written in parallel.
+
+    Bounded: a call carries 10 messages of together 1 MiB, which is AWS's own limit.
+    """
 
     batch_size = 10
     wait_seconds = LONG_POLL_SECONDS

@@ -14,7 +14,13 @@ from kombu.utils.imports import symbol_by_name
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
-from queuebench.broker.transport.envelope import dead_letter_of, opened, plain_record, redelivered
+from queuebench.broker.transport.envelope import (
+    SetAside,
+    dead_letter_of,
+    opened,
+    plain_record,
+    redelivered,
+)
 from queuebench.broker.transport.keys import (
     ACQUIT,
     BURY,
@@ -24,6 +30,7 @@ from queuebench.broker.transport.keys import (
     IN_FLIGHT,
     LEASES,
     QUARANTINE,
+    SET_ASIDE,
 )
 from queuebench.broker.transport.lease import Keeper, QoS
 from queuebench.broker.transport.link import PULSE_SECONDS, Doorbell, Link, NotNow, patient
@@ -79,6 +86,7 @@ class Channel(kombu_redis.Channel):
         self._trial_since = 0.0
         self._refused_until = 0.0
         self._refused = self._later = False
+        self._largest = 0
         self.broken = False
         super().__init__(*args, **kwargs)
         self.QoS = QoS  # there is no turning acknowledgements off
@@ -86,7 +94,9 @@ class Channel(kombu_redis.Channel):
             self.dead_letter_record = symbol_by_name(self.dead_letter_record)
         if self.max_deaths < 3:
             raise SettingsError("max_deaths: at least 3 (two deliveries as usual, then one alone)")
-        self.names = {name: self.global_keyprefix + name for name in (LEASES, CONDEMNED, IN_FLIGHT, IDLE)}
+        self.names = {
+            name: self.global_keyprefix + name for name in (LEASES, CONDEMNED, IN_FLIGHT, IDLE, SET_ASIDE)
+        }
 
     # Consumers
 
@@ -189,7 +199,7 @@ class Channel(kombu_redis.Channel):
             self._rang = True
         if self._draining_since is not None and not self.qos.settled and self._drain_ends() > monotonic():
             return 0
-        if not self.active_queues or not self.qos.can_consume():
+        if not self.active_queues or not self.qos.can_consume() or self.qos.is_full():
             return 0
         return min(int(self.qos.can_consume_max_estimate()), FETCH_MAX)
 
@@ -216,11 +226,14 @@ class Channel(kombu_redis.Channel):
             if tag is not None:
                 raw["properties"]["delivery_tag"] = tag
             message = self.Message(redelivered(raw) if "deaths" in raw else raw, channel=self)
+        except SetAside as error:
+            self._bury(tag, payload, str(error))
+            return None
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             self._bury(tag, payload, f"not a message of kombu's: {type(error).__name__}: {error}")
             return None
         if tag is not None:
-            self.qos.append(message, tag)
+            self.qos.append(message, tag, len(payload))
         return message
 
     def bury(self, message: Any, reason: str) -> None:
@@ -258,9 +271,12 @@ class Channel(kombu_redis.Channel):
 
     def _link_up(self) -> Link:
         if self._link is None:
-            self._link = Link(self.pool)
+            link = Link(self.pool)
+            # Asked with each connection: that a reply was too large may be why the last one is gone.
+            self._largest = link.longest_reply()
             if self._doorbell is not None:
-                self._doorbell.watch(self._link)
+                self._doorbell.watch(link)
+            self._link = link
         return self._link
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
@@ -289,13 +305,14 @@ class Channel(kombu_redis.Channel):
         requeues = [item for item in settled if not isinstance(item, int)]
         prefix = self.global_keyprefix
         keys = [self.names[LEASES], self._flight, self.names[IDLE] + str(self.qos.lease)]
+        keys.append(self.names[SET_ASIDE])
         keys += [f"{prefix}{queue}{self.sep}{QUARANTINE}" for queue in queues]
         keys += [prefix + self._q_for_pri(queue, pri) for pri in self.priority_steps for queue in queues]
         group = 1 if self.max_deaths == 3 else max(1, math.isqrt(self.qos.prefetch_count))
         fair = "1" if self.queue_order_strategy == "round_robin" and len(queues) > 1 else "0"
         arguments = [
             self.qos.lease, int(self.lease_seconds * 1000), mode, want, self.qos.next_tag, len(queues), fair,
-            group, len(acks), len(requeues), *acks,
+            group, self._largest, len(acks), len(requeues), *acks,
         ]  # fmt: skip
         for requeue in requeues:
             arguments.extend(requeue)

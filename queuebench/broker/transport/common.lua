@@ -22,3 +22,13 @@ local function with_deaths(payload, deaths)
   return '{"deaths": ' .. deaths .. ', ' .. rest
 end
 
+-- What is delivered in the place of a message that is too large to be fetched: all of it but its body, so
+-- that its dead letter tells whose it is; or why alone, where the body was not what made it large.
+local function stub_of(payload, largest, aside)
+  local why = '{"set_aside": ' .. cjson.encode(string.format(
+    'it has %d bytes, more than the %d that can be fetched: it is kept whole in the list %s of its Redis',
+    #payload, largest, aside))
+  local bare = string.gsub(payload, '("body":%s*")[^"]*"', '%1"', 1)
+  local rest = #bare <= 8192 and #bare <= largest - #why - 2 and string.match(bare, '^%s*{%s*(".*)$')
+  return rest and why .. ', ' .. rest or why .. '}'
+end

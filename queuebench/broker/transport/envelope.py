@@ -26,12 +26,18 @@ def dead_letter_of(make: Callable[[bytes, str], bytes], payload: bytes, reason: 
         return plain_record(payload, reason)
 
 
+class SetAside(ValueError):
+    """This stands in the place of a message that is too large to be fetched; the text says where that is."""
+
+
 def opened(payload: bytes) -> dict[str, Any]:
     """Return kombu's message, with the parts that clients in other languages leave out.
 
-    Raises one of ValueError, TypeError and LookupError if it is none.
+    Raises one of ValueError, TypeError and LookupError if it is none, and SetAside.
     """
     raw: dict[str, Any] = loads(payload.decode())
+    if type(set_aside := raw.get("set_aside")) is str:
+        raise SetAside(set_aside)
     properties = raw["properties"]
     raw["headers"] = raw.get("headers") or {}
     properties["delivery_info"] = properties.get("delivery_info") or {}

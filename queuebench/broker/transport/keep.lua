@@ -7,7 +7,8 @@
 --
 -- What the consumer held and had not begun is blamed for nothing.
 --
--- One call gives back about `at once` messages of one consumer, whatever that held: O(at once).
+-- One call gives back about `at once` messages or 1 MiB of one consumer, or one message that is larger, and
+-- reads no more than ten beyond that, whatever the consumer held.
 --
 -- KEYS   leases, condemned
 -- ARGV   lease, lease in ms, reap, max deaths, separator, prefix of in flight keys, prefix of idle keys, at once,
@@ -31,15 +32,22 @@ if not dead then
 end
 local flight, idle = prefix .. dead, ARGV[7] .. dead
 local cursor = ARGV[9] == dead and ARGV[10] or '0'
-local scanned = redis.call('HSCAN', flight, cursor, 'COUNT', ARGV[8])
-local held = scanned[2]
+local messages, seen, bytes = {}, {}, 0
+repeat
+  local scanned = redis.call('HSCAN', flight, cursor, 'COUNT', 10)
+  cursor = scanned[1]
+  local held = scanned[2]
+  for i = 1, #held, 2 do
+    if not seen[held[i]] then
+      seen[held[i]] = true
+      local home, payload = home_of(held[i + 1])
+      bytes = bytes + #payload
+      messages[#messages + 1] = {tag = tonumber(held[i]), home = home, payload = payload, deaths = deaths_of(payload)}
+    end
+  end
+until cursor == '0' or #messages >= tonumber(ARGV[8]) or bytes >= 1048576
 local blameless = redis.call('ZSCORE', leases, dead) == '0'
 local on_trial = redis.call('SISMEMBER', idle, 'on trial') == 1
-local messages = {}
-for i = 1, #held, 2 do
-  local home, payload = home_of(held[i + 1])
-  messages[#messages + 1] = {tag = tonumber(held[i]), home = home, payload = payload, deaths = deaths_of(payload)}
-end
 table.sort(messages, function(a, b) return a.tag > b.tag end)
 for _, message in ipairs(messages) do
   local deaths = message.deaths
@@ -63,4 +71,4 @@ if redis.call('EXISTS', flight) == 0 then
   redis.call('ZREM', leases, dead)
   redis.call('UNLINK', idle)
 end
-return {#messages, dead, scanned[1]}
+return {#messages, dead, cursor}

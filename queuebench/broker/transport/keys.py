@@ -12,6 +12,7 @@ SEPARATOR = kombu_redis.Channel.sep
 QUARANTINE = "quarantine"
 LEASES, CONDEMNED, IN_FLIGHT = "_leased.leases", "_leased.condemned", "_leased.flight."
 IDLE = "_leased.idle."  # what of it has not begun
+SET_ASIDE = "_leased.set-aside"  # what is too large to be fetched
 
 
 def _script(name: str) -> str:

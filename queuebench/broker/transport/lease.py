@@ -32,13 +32,19 @@ if TYPE_CHECKING:
     from queuebench.broker.transport.channel import Channel
 
 
+# A thousand messages of 100 KiB; their texts are held about three times.
+MOST_HELD_BYTES = 128 * 1024 * 1024
+SMALL_BYTES = 16_384  # below it a message is bounded by how many are held
 REAPED_AT_ONCE = 100  # messages given back by one call: other clients have their turn in between
 
 log = logging.getLogger(__name__)
 
 
 class QoS(virtual.QoS):
-    """What a channel has in flight, and the lease that it holds it under."""
+    """What a channel has in flight, and the lease that it holds it under.
+
+    Bounded by the prefetch count and, where messages are large, by `MOST_HELD_BYTES` and one claim.
+    """
 
     def __init__(self, channel: Channel, prefetch_count: int = 0) -> None:
         super().__init__(channel, prefetch_count)
@@ -48,7 +54,29 @@ class QoS(virtual.QoS):
         self.next_tag = 1
         self.waiting: set[Any] = set()  # held, and not begun
         self.marked: set[Any] = set()  # known to Redis as such
+        self.large: dict[Any, int] = {}  # bytes of those held that are not small
         self.on_settled: Callable[[], None] = lambda: None
+        self._said_full = False
+
+    def is_full(self) -> bool:
+        """Tell whether what is held is all that memory is meant for."""
+        # A list: other threads settle meanwhile.
+        if not self.large or sum(list(self.large.values())) < MOST_HELD_BYTES:
+            return False
+        if not self._said_full:
+            self._said_full = True
+            log.warning(
+                "%d MiB of large messages are held, so no more are taken, whatever slots are free",
+                MOST_HELD_BYTES >> 20,
+            )
+        return True
+
+    def _let_go(self, delivery_tag: Any) -> None:
+        self.held.pop(delivery_tag, None)
+        self.waiting.discard(delivery_tag)
+        if self.large:
+            self.large.pop(delivery_tag, None)
+        self.on_settled()
 
     def can_consume(self) -> bool:
         return not self.prefetch_count or len(self.held) < self.prefetch_count
@@ -57,8 +85,10 @@ class QoS(virtual.QoS):
         """Return how many messages may be taken now; without a limit one at a time, as kombu does."""
         return max(self.prefetch_count - len(self.held), 0) if self.prefetch_count else 1
 
-    def append(self, message: Any, delivery_tag: Any) -> None:
+    def append(self, message: Any, delivery_tag: Any, size: int = 0) -> None:
         self.held[delivery_tag] = message
+        if size > SMALL_BYTES:
+            self.large[delivery_tag] = size
 
     def get(self, delivery_tag: Any) -> Any:
         return self.held[delivery_tag]
@@ -70,9 +100,7 @@ class QoS(virtual.QoS):
         if delivery_tag in self.held:
             if isinstance(delivery_tag, int):
                 self.settled.append(delivery_tag)
-            self.held.pop(delivery_tag, None)
-            self.waiting.discard(delivery_tag)
-            self.on_settled()
+            self._let_go(delivery_tag)
 
     def reject(self, delivery_tag: Any, requeue: bool = False) -> None:
         if requeue:
@@ -85,9 +113,7 @@ class QoS(virtual.QoS):
         if message is not None:
             if isinstance(delivery_tag, int):
                 self.settled.append((delivery_tag, push, dumps(redelivered(message._raw))))
-            self.held.pop(delivery_tag, None)
-            self.waiting.discard(delivery_tag)
-            self.on_settled()
+            self._let_go(delivery_tag)
 
     def restore_unacked(self, inbox: Sequence[tuple[int, bytes]] = ()) -> list[Any]:
         """Give back all that is held, so that it is the next to be delivered, in the same order."""

@@ -16,7 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
 
 from queuebench.plumbing import redis_url
-from queuebench.plumbing.redis_client import is_not_now
+from queuebench.plumbing.redis_client import OUTPUT_LIMIT, is_not_now, longest_reply
 
 SCHEME = "leased"  # kombu splits a scheme at "+", so it has none
 PULSE_SECONDS = 2.0  # a connection that only listens is asked so often whether it lives
@@ -73,6 +73,14 @@ class Link:
             return self.command("EVALSHA", self._shas[script], len(keys), *keys, *args)
         except NoScriptError:
             return self.command("EVAL", script, len(keys), *keys, *args)
+
+    def longest_reply(self) -> int:
+        """Return how many bytes of one message the server surely sends; 0: it has no limit, or tells none."""
+        try:
+            told = self.command("CONFIG", "GET", OUTPUT_LIMIT)
+        except redis.ResponseError:
+            return 0
+        return longest_reply(told[1]) if len(told) == 2 else 0
 
     def close(self) -> None:
         self.connection.disconnect()
