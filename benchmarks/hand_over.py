@@ -16,7 +16,6 @@ from redis import Redis
 
 from benchmarks.harness import Bench, Row, Sample, cpu_seconds, fill, median, timed, times, until
 from benchmarks.publish import bodies
-from queuebench.queues.redis_list import RedisList
 
 KEY = "phone_numbers"
 
@@ -61,7 +60,7 @@ def rows(bench: Bench) -> Iterator[Row]:
             stack.add_redis(name).start()
         queue_url, broker_url = (stack.environment[f"REDIS_{name}_URL"] for name in ("PUBSUB", "CELERY"))
         client, broker = Redis.from_url(queue_url), Redis.from_url(broker_url)
-        sent = bodies(RedisList(redis_pubsub_url=queue_url, channel_name=KEY), many)
+        sent = bodies(many)
         app = plain_app(broker_url)
         subscriber = stack.add_subscriber(1)
 

@@ -10,6 +10,8 @@ from contextlib import closing
 from redis import Redis
 
 from benchmarks.harness import Bench, Row, Sample, median, share, timed, times
+from queuebench.load import pacing
+from queuebench.load.bodies import Texts
 from queuebench.measuring.telemetry import Telemetry
 from queuebench.pipeline.flood import Flood
 from queuebench.queues import Queue
@@ -20,12 +22,12 @@ RUN = "20261123-120000-redis-a1b2"
 
 def flood(queue: Queue, messages: int) -> Flood:
     """Return what a publisher runs, without a monitor."""
-    return Flood(queue, RUN, 0, messages, 0.0, Telemetry("publisher"))
+    return Flood(queue, RUN, 0, messages, pacing.Flood(), Telemetry("publisher"))
 
 
-def bodies(queue: Queue, messages: int) -> list[bytes]:
+def bodies(messages: int) -> list[bytes]:
     """Return what a publisher sends."""
-    return flood(queue, messages)._bodies(0, messages - 1, 1_795_435_200.0)
+    return Texts(RUN).timed(0, [1_795_435_200.0] * messages)
 
 
 def one_by_one(client: Redis, key: str, sent: list[bytes]) -> None:
@@ -70,7 +72,7 @@ def rows(bench: Bench) -> Iterator[Row]:
             client.flushall()
             return redis_benchmark(stack.ports["redis"], "phone_numbers", sent[-1], many)
 
-        sent = bodies(RedisList(redis_pubsub_url=url, channel_name="phone_numbers"), few)
+        sent = bodies(few)
         sides = {"publisher": ours, "RPUSH, LLEN one by one": original}
         installed = shutil.which("redis-benchmark") is not None
         if installed:

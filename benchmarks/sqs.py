@@ -81,7 +81,7 @@ def without_latency(bench: Bench) -> Iterator[Row]:
         client, app = plain_client(stack), plain_app(stack.environment["REDIS_CELERY_URL"])
         queue = ours(stack, "phone_numbers")
         url = queue._url(0)
-        sent = bodies(queue, few)
+        sent = bodies(few)
         subscriber = stack.add_subscriber(1)
 
         def publish() -> Sample:

@@ -37,7 +37,10 @@ class Settings:
     aws_create_queues: bool
     sqs_queues: int
     sqs_threads: int
-    messages: tuple[int, ...]
+    messages: tuple[int, ...]  # none: as many as come until `duration` is over
+    rate: float
+    arrivals: str
+    duration: float
     publisher_delay: float
     celery_backlog_limit: int
     shipments_per_task: int
@@ -109,6 +112,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         environ = os.environ
     read = _Reader(environ)
     queue = read.text("QUEUE", "REDIS").upper()
+    duration = read.number("DURATION", 0.0, 0.0, 31 * 86_400.0)
     settings = Settings(
         queue=queue,
         channel_name=read.text("CHANNEL_NAME", "phone_numbers", needed=True),
@@ -120,7 +124,10 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         aws_create_queues=read.flag("AWS_CREATE_QUEUES", False),
         sqs_queues=read.whole("SQS_QUEUES", 1, 1, 100),
         sqs_threads=read.whole("SQS_THREADS", 8, 1, 500),
-        messages=read.bursts("MESSAGES", "10000"),
+        messages=read.bursts("MESSAGES", "" if duration else "10000"),
+        rate=read.rate("RATE"),
+        arrivals=read.one_of("ARRIVALS", "even", "poisson"),
+        duration=duration,
         publisher_delay=read.number("PUBLISHER_DELAY", 0.0, 0.0, 86_400.0),
         celery_backlog_limit=read.whole("CELERY_BACKLOG_LIMIT", 50_000, 1, 10_000_000),
         shipments_per_task=read.whole("SHIPMENTS_PER_TASK", 1, 1, 1000),
@@ -147,6 +154,10 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
                 f"CHANNEL_NAME={settings.channel_name!r}: Celery keeps something of its own under that name "
                 "in the same database; choose another name, or another database in REDIS_PUBSUB_URL"
             )
+    if settings.rate and settings.publisher_delay:
+        raise SettingsError(
+            "RATE and PUBLISHER_DELAY both say when messages are sent: set one of them to 0, or leave it out"
+        )
     if max(map(len, settings.queue_names)) > 80:
         raise SettingsError("QUEUE_NAME is too long: SQS takes 80 characters, the queue's number included")
     return settings
@@ -195,7 +206,8 @@ _RESERVED = re.compile(
     r"|dead_letters$|open_run$|handed-over:|dead-lettered:"
 )
 _NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
-
+# Messages a second: one a quarter of an hour, and more than any queue here takes.
+_LOWEST_RATE, _HIGHEST_RATE = 0.001, 1e6
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 
@@ -223,6 +235,21 @@ class _Reader:
             raise SettingsError(f"{name}={text!r}: a number from {lowest:g} to {highest:g} is needed")
         return value + 0.0  # -0 is 0
 
+    def rate(self, name: str) -> float:
+        value = self.number(name, 0.0, 0.0, _HIGHEST_RATE)
+        if 0.0 < value < _LOWEST_RATE:
+            raise SettingsError(
+                f"{name}={value:g}: a number from {_LOWEST_RATE:g} to {_HIGHEST_RATE:,.0f} is needed, "
+                "or 0 for a flood"
+            )
+        return value
+
+    def one_of(self, name: str, *known: str) -> str:
+        text = self.text(name, "").lower() or known[0]
+        if text not in known:
+            raise SettingsError(f"{name}={text!r}: {' or '.join(known)} is needed")
+        return text
+
     def whole(self, name: str, default: int, lowest: int, highest: int) -> int:
         text = self.text(name, "")
         if not text:
@@ -248,7 +275,8 @@ class _Reader:
         raise SettingsError(f"{name}={text!r}: 1 or 0 is needed")
 
     def bursts(self, name: str, default: str) -> tuple[int, ...]:
-        return bursts(self.text(name, "") or default, name)
+        text = self.text(name, "") or default
+        return bursts(text, name) if text else ()
 
     def url(self, name: str, default: str, for_boto: bool = False) -> str:
         text = self.text(name, default)

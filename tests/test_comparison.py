@@ -5,7 +5,8 @@ import msgspec
 import pytest
 
 from queuebench.figures import comparison
-from queuebench.figures.records import SetAside, Summary
+from queuebench.figures.findings import SetAside
+from queuebench.figures.records import Summary
 from queuebench.report import words
 from queuebench.report.table import Cell, rows
 from queuebench.report.terminal import show

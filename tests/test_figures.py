@@ -14,7 +14,8 @@ import pytest
 
 from queuebench.bench.stack import clean_environment
 from queuebench.figures import comparison
-from queuebench.figures.records import Limit, Place, Summary, Verdict, read_summary, to_summary
+from queuebench.figures.findings import Place
+from queuebench.figures.records import Limit, Summary, Verdict, read_summary, to_summary
 from queuebench.measuring.records import FORMAT, FormatError, Role, Stage, encode
 from queuebench.measuring.series import Point
 from queuebench.pipeline.subscriber import fetch_began_at

@@ -120,6 +120,25 @@ def test_two_publishers_share_a_run_and_no_number(tmp_path: Path, queue: str) ->
         assert_all_arrived(stack, 3000)
 
 
+@pytest.mark.parametrize(("queue", "arrivals"), [("REDIS", "poisson"), ("SQS", "even")])
+def test_publishers_keep_to_a_rate_for_a_while_and_the_run_speaks_of_their_sum(
+    tmp_path: Path, queue: str, arrivals: str
+) -> None:
+    settings = {"RATE": "100", "ARRIVALS": arrivals, "DURATION": "2"}
+    with pipeline(tmp_path, queue, settings=settings) as stack:
+        both = [stack.publish("", "--wait") for _ in range(2)]
+        for publisher in both:
+            assert_verdict(stack, publisher.wait(timeout=90))
+        (summary,) = summaries(stack)
+        counts, load = summary["counts"], summary["load"]
+        assert counts["delivered"] == counts["published"] == summary["messages"]
+        assert counts["lost"] == counts["unconfirmed"] == 0
+        assert (load["asked"], load["arrivals"], load["duration"]) == (200, arrivals, 2)
+        # However busy the machine is: what was due was sent, or is said to have been left.
+        assert load["intended"] == counts["published"] + load["behind"]
+        assert load["intended"] == 400 if arrivals == "even" else 300 < load["intended"] < 500
+
+
 def test_the_threads_pool_ships_too_and_a_list_is_that_many_runs(tmp_path: Path) -> None:
     with pipeline(tmp_path, "REDIS", pool="threads") as stack:
         done = publish(stack, "100,300,200", "--wait")

@@ -1,10 +1,12 @@
+from typing import Any
+
 import pytest
 
 from queuebench.figures import planner
 from queuebench.figures.cost import LONG_POLL_SECONDS, break_even
 from queuebench.queues import sqs
 from queuebench.report import words
-from tests.records import shipped, summary_of, written
+from tests.records import shipped, summary_of, totals, written
 
 SQS = {"QUEUE": "SQS", "AWS_ENDPOINT_URL_SQS": "http://127.0.0.1:1"}
 FIFO = SQS | {"QUEUE_NAME": "phones.fifo"}
@@ -65,6 +67,65 @@ def test_a_paced_publisher_is_the_bottleneck_of_a_run_that_keeps_up() -> None:
     )
     found = written(run)["bottleneck"]
     assert (found["stage"], found["why"]) == ("publisher", "PUBLISHER_DELAY=1 paces it: 2.0/s")
+
+
+def paced(per_second: float = 100.0, *, behind: int = 0, late_ms: float = 1.0, **more: Any) -> dict[str, Any]:
+    """Return the record of a run of 6,000 messages that were due in a minute."""
+    known = {"queue_wait": 0.02, "celery_wait": 0.01, "publish_seconds": 60.0, **more}
+    run = shipped(6000, settings={"RATE": str(per_second), "DURATION": "60"}, **known)
+    run["publishers"]["p/0"] |= {"per_second": per_second}
+    publisher = run["processes"]["0"]["totals"]
+    publisher["counts"]["intended"] = 6000 + behind
+    publisher["latencies"] |= totals(latencies={"publish_lateness": [late_ms / 1e3] * 6000})["latencies"]
+    return run
+
+
+def test_a_rate_that_was_kept_and_carried_leaves_nothing_to_name() -> None:
+    found = written(paced())
+    assert found["bottleneck"]["stage"] == "none"
+    assert found["bottleneck"]["why"] == "load as asked, 100.0/s, and everything kept up"
+    assert found["load"] == {
+        "asked": 100.0,
+        "offered": 100.0,
+        "arrivals": "even",
+        "duration": 60.0,
+        "intended": 6000,
+        "behind": 0,
+    }
+    assert found["warnings"] == []
+
+
+def test_a_rate_that_was_kept_and_not_carried_names_what_messages_waited_for() -> None:
+    assert written(paced(celery_wait=5.0, slots=101))["bottleneck"]["stage"] == "worker"
+    assert written(paced(queue_wait=2.0))["bottleneck"]["stage"] == "subscriber"
+
+
+@pytest.mark.parametrize(
+    ("off", "said"),
+    [
+        ({"behind": 31}, "lateness p99 995 µs, 31 of 6,031 messages due not sent in time"),
+        ({"late_ms": 40.0}, "lateness p99 39.9 ms, 0 of 6,000 messages due not sent in time"),
+    ],
+    ids=["behind", "late"],
+)
+def test_a_rate_that_was_not_kept_is_said_to_be_the_publisher_s(off: dict[str, Any], said: str) -> None:
+    found = written(paced(**off))
+    (warning,) = found["warnings"]
+    assert warning == (
+        f"publisher late: 100.0/s of 100.0/s asked, {said}: the rate is the publisher's, not the queue's"
+    )
+    assert found["bottleneck"]["stage"] == "publisher"
+    assert found["valid"]
+
+
+def test_within_half_a_per_cent_a_rate_is_kept() -> None:
+    assert written(paced(behind=30))["warnings"] == []
+
+
+def test_what_was_asked_is_the_sum_of_all_publishers() -> None:
+    run = paced()
+    run["publishers"]["q/0"] = run["publishers"]["p/0"] | {"process": "q", "messages": 0}
+    assert summary_of(run).load.asked == 200.0
 
 
 def test_a_few_messages_are_bound_by_the_post_itself() -> None:

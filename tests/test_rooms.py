@@ -19,10 +19,11 @@ MAY_USE: dict[str, set[str]] = {
     "queues": set(),
     "broker": {"queues"},
     "measuring": set(),
+    "load": set(),
     "figures": {"measuring"},
     "report": {"figures", "measuring"},
     "endpoint": {"measuring"},
-    "pipeline": {"broker", "figures", "measuring", "queues", "report"},
+    "pipeline": {"broker", "figures", "load", "measuring", "queues", "report"},
     "monitor": {"broker", "figures", "measuring", "queues", "report"},
     "bench": {"figures", "queues", "report"},
     "experiment": {"bench", "broker", "endpoint", "figures", "measuring", "queues", "report"},
@@ -33,6 +34,7 @@ NEVER = {
     "queues": {"celery", "kombu", "dotenv"},
     "figures": {"redis", "requests", "celery", "kombu", "boto3", "rich", "starlette"},
     "measuring": {"redis", "celery", "kombu", "boto3", "rich", "starlette"},
+    "load": {"time", "datetime", "redis", "requests", "celery", "kombu", "boto3", "rich", "starlette"},
 }
 
 

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from queuebench.figures.findings import NotAccepted
+from queuebench.figures.summary import summarise
 from queuebench.measuring import run as run_module
 from queuebench.measuring.records import (
     FORMAT,
@@ -239,6 +241,65 @@ def test_an_older_report_that_comes_late_does_not_replace_a_newer_one() -> None:
 def test_the_longest_pause_that_the_settings_make_is_no_end() -> None:
     slow = {**SETTINGS, "PUBLISHER_DELAY": 900.0, "PUSH_SECONDS": 400.0}
     assert opened(settings=slow).stuck_seconds == STUCK_SECONDS + 900.0 + 400.0
+
+
+def test_a_publisher_may_mean_to_pause_for_longer() -> None:
+    run = opened()
+    run.join(JoinRequest(FORMAT, "p", 0, 10, SETTINGS, longest_pause=1000.0), NOW)
+    assert run.stuck_seconds == STUCK_SECONDS + 1000.0 + 60.0
+
+
+OPEN_ENDED = 10**11
+
+
+def join_open_ended(run: Run, process: str, expected: int = 0) -> int:
+    return run.join(JoinRequest(FORMAT, process, 0, expected, SETTINGS, most=OPEN_ENDED), NOW)
+
+
+def test_publishers_that_do_not_know_how_many_come_share_a_run_and_no_number() -> None:
+    run = opened()
+    assert join_open_ended(run, "a") == 0
+    assert join_open_ended(run, "b", expected=500) == OPEN_ENDED
+    assert join(run, "c", 10, NOW) == 2 * OPEN_ENDED
+    assert run.looks_complete(NOW) is False
+    accepted = {
+        "a": [(0, 6)],
+        "b": [(OPEN_ENDED, OPEN_ENDED + 1)],
+        "c": [(2 * OPEN_ENDED, 2 * OPEN_ENDED + 9)],
+    }
+    for process, messages in (("a", 7), ("b", 2), ("c", None)):
+        run.leave(LeaveRequest(FORMAT, process, 0, accepted[process], messages))
+    # A number that was given out stays its publisher's.
+    assert join(run, "d", 1, NOW) == 2 * OPEN_ENDED + 10
+    run.leave(LeaveRequest(FORMAT, "d", 0, [(2 * OPEN_ENDED + 10, 2 * OPEN_ENDED + 10)]))
+    arrive(run, *(span for spans in accepted.values() for span in spans), (2 * OPEN_ENDED + 10,) * 2)
+    assert run.judge(NOW, empty=None) is Ending.COMPLETE
+    summary = summarise(run.record)
+    assert (summary.messages, summary.counts.published, summary.counts.lost) == (20, 20, 0)
+
+
+def test_of_a_killed_publisher_that_did_not_know_what_was_sent_counts_and_the_rest_is_unconfirmed() -> None:
+    run = opened()
+    join_open_ended(run, "killed")
+    published(run, 10, NOW)
+    run.report(report("killed", "publisher", NOW, runs=totals({"published": 5}, [(0, 4)])), NOW)
+    arrive(run, (0, 7), (OPEN_ENDED, OPEN_ENDED + 9))
+    later = NOW + GONE_SECONDS + 1
+    assert run.judge(later, empty=True) is Ending.COMPLETE
+    run.close(later, Ending.COMPLETE)
+    summary = summarise(run.record)
+    counts = summary.counts
+    assert (summary.messages, counts.published, counts.unconfirmed, counts.lost) == (15, 15, 3, 0)
+    assert summary.valid
+
+
+def test_a_killed_publisher_that_knew_is_missed() -> None:
+    run = opened()
+    join_open_ended(run, "killed", expected=100)
+    run.report(report("killed", "publisher", NOW, runs=totals({"published": 5}, [(0, 4)])), NOW)
+    arrive(run, (0, 4))
+    run.close(NOW + 60, Ending.COMPLETE)
+    assert summarise(run.record).flaws == [NotAccepted(95, 100)]
 
 
 def test_on_aws_counts_that_read_empty_have_to_do_so_for_longer_than_they_may_lag() -> None:

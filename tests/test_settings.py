@@ -49,6 +49,13 @@ def test_an_endpoint_that_is_not_aws_is_local(url: str, local: bool) -> None:
         ("MESSAGES", "100,,200"),
         ("PUBLISHER_DELAY", "-0.1"),
         ("PUBLISHER_DELAY", "nan"),
+        ("RATE", "-1"),
+        ("RATE", "fast"),
+        ("RATE", "0.0001"),
+        ("RATE", "2000000"),
+        ("ARRIVALS", "bursty"),
+        ("DURATION", "-1"),
+        ("DURATION", "1 min"),
         ("SQS_QUEUES", "0"),
         ("REDIS_PUBSUB_URL", "http://redis"),
         ("REDIS_CELERY_URL", "redis://"),
@@ -100,6 +107,30 @@ def test_a_channel_that_is_celerys_own_is_refused_in_the_same_database(name: str
         load(same)
     assert load(same | {"REDIS_PUBSUB_URL": "redis://localhost/2"}).channel_name == name
     assert load(same | {"CHANNEL_NAME": "celery_messages"}).channel_name == "celery_messages"
+
+
+def test_two_settings_that_say_when_messages_are_sent_are_refused() -> None:
+    with pytest.raises(SettingsError, match="RATE and PUBLISHER_DELAY"):
+        load({"RATE": "10", "PUBLISHER_DELAY": "0.1"})
+    assert load({"RATE": "0", "PUBLISHER_DELAY": "0.1"}).publisher_delay == 0.1
+
+
+@pytest.mark.parametrize(
+    ("environ", "messages"),
+    [
+        ({}, (10_000,)),
+        ({"RATE": "5"}, (10_000,)),
+        ({"DURATION": "0"}, (10_000,)),
+        ({"DURATION": "5"}, ()),
+        ({"DURATION": "5", "MESSAGES": ""}, ()),
+        ({"DURATION": "5", "MESSAGES": "7"}, (7,)),
+    ],
+    ids=str,
+)
+def test_a_duration_alone_ends_publishing_unless_a_number_is_set(
+    environ: dict[str, str], messages: tuple[int, ...]
+) -> None:
+    assert load(environ).messages == messages
 
 
 def test_queue_names_that_get_too_long_with_their_number_are_refused() -> None:

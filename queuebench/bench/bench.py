@@ -25,7 +25,10 @@ DEFAULT_MESSAGES = "10000"
 def main(argv: list[str]) -> int:
     """Run the benchmark; return 0 where every run is valid, lost nothing and is as required."""
     parser = argparse.ArgumentParser(prog="python -m queuebench bench", description=__doc__)
-    parser.add_argument("--messages", default=DEFAULT_MESSAGES, help="how many, or a list of runs: 100,1000")
+    parser.add_argument(
+        "--messages",
+        help=f"how many, or a list of runs: 100,1000 (default: {DEFAULT_MESSAGES}, none with DURATION)",
+    )
     fleet.add_options(parser)
     fleet.add_require(parser, "what every run must meet: 'end_to_end.p99 < 5 s' 'lost = 0'")
     options = parser.parse_args(argv)
@@ -33,7 +36,10 @@ def main(argv: list[str]) -> int:
         requirement(text)
     queues = fleet.queues_of(options.queue)
     settings = {"WORKER_SLOTS": fleet.DEFAULT_SLOTS} | fleet.settings_of(options.set)
-    settings_module.bursts(options.messages)
+    if options.messages is None and not settings_module.load(settings).duration:
+        options.messages = DEFAULT_MESSAGES
+    if options.messages is not None:
+        settings_module.bursts(options.messages)
     with fleet.stopping() as stopped:
         try:
             folders = [folder for queue in queues for folder in _runs(queue, options, settings, stopped)]
@@ -66,7 +72,7 @@ def _runs(
         with stack:
             before = set(options.results.glob("*/summary.json"))
             print(f"{queue}: live at {safe_url(stack.environment['MONITOR_URL'])}", flush=True)
-            publisher = stack.publish(options.messages, "--wait")
+            publisher = stack.publish(options.messages or "", "--wait")
             try:
                 fleet.wait(publisher, stopped)
             finally:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from queuebench import prices
 from queuebench.figures.cost import billed
-from queuebench.figures.records import Bottleneck, Capacity, Limit, Measured, Place, Server
+from queuebench.figures.findings import Place, Server
+from queuebench.figures.records import Bottleneck, Capacity, Limit, Measured
 from queuebench.measuring.records import Role, Stage
 
 # A process or a server of which so much is used has nothing left that counts.
@@ -13,6 +14,8 @@ FULL = 0.85
 MACHINE_FULL = 0.92
 # Messages that waited less than this share of the publishing time kept up with the publisher.
 KEPT_UP = 0.05
+# Nor do those of a steady load that waited for longer.
+LONGEST_STEADY_SECONDS = 1.0
 # A subscriber whose lanes paused for such a share of the drain was held back by what comes after it.
 HELD_BACK = 0.2
 # Of the calls; fewer throttled ones cost next to nothing.
@@ -35,6 +38,9 @@ def of_run(run: Measured, capacity: Capacities) -> Bottleneck:
     """
     if not run.counts.delivered:
         return Bottleneck(Place.NONE, Limit.UNKNOWN)
+    waits = run.latency(Stage.QUEUE_WAIT).mean_seconds, run.latency(Stage.CELERY_WAIT).mean_seconds
+    if run.kept_its_rate and not run.endpoint.late and max(waits) < _short_wait(run):
+        return Bottleneck(Place.NONE, Limit.ASKED, per_second=run.load.offered)
     held_back = run.held_back_share > HELD_BACK
     if not held_back and run.slots_share < FULL and (quota := _binding_quota(run)):
         return quota
@@ -46,18 +52,22 @@ def of_run(run: Measured, capacity: Capacities) -> Bottleneck:
             limit_seconds=run.endpoint.limit_seconds,
             cpu_share=_cpu_share(run, Role.ENDPOINT),
         )
-    before_subscriber = run.latency(Stage.QUEUE_WAIT).mean_seconds
-    before_worker = run.latency(Stage.CELERY_WAIT).mean_seconds
+    before_subscriber, before_worker = waits
     if held_back:
         before_subscriber, before_worker = 0.0, before_worker + before_subscriber
     longest = max(before_subscriber, before_worker)
-    if longest < KEPT_UP * run.seconds.publish:
+    if longest < KEPT_UP * run.seconds.publish and not run.kept_its_rate:
         return _of_publisher(run, capacity)
     if longest < SHORT_WAIT * run.post.mean_seconds:
         return Bottleneck(
             Place.ENDPOINT, Limit.POST, post_seconds=run.post.mean_seconds, wait_seconds=longest
         )
     return _of_worker(run, capacity) if before_worker >= before_subscriber else _of_subscriber(run, capacity)
+
+
+def _short_wait(run: Measured) -> float:
+    """Return for how many seconds messages may wait, on average, where everything keeps up with the load."""
+    return min(LONGEST_STEADY_SECONDS, KEPT_UP * run.seconds.publish)
 
 
 def _binding_quota(run: Measured) -> Bottleneck | None:

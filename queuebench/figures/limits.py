@@ -6,7 +6,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from queuebench.figures.records import Bottleneck, Figure, Latency, Scope
+from queuebench.figures.findings import Figure
+from queuebench.figures.records import Bottleneck, Latency, Scope
 from queuebench.figures.steady import Sign
 from queuebench.measuring.records import FORMAT, SettingValue, Stage
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 from enum import StrEnum
-from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
+from queuebench.figures.findings import Amount, Figure, Flaw, Place, Remark, Server
 from queuebench.measuring.records import (
     FORMAT,
     Ending,
@@ -30,10 +30,6 @@ from queuebench.plumbing.printable import to_text
 
 MOST_SUMMARY_BYTES = 64 * 2**20
 
-# Wide enough for any run, and neither nan nor infinite.
-Figure = Annotated[float, Meta(ge=-1e15, le=1e15)]
-Amount = Annotated[int, Meta(ge=0, le=10**18)]
-
 
 class Verdict(StrEnum):
     """What is to be thought of a run."""
@@ -42,19 +38,6 @@ class Verdict(StrEnum):
     INVALID = "invalid"
     LOST = "lost"
     RUNNING = "running"
-
-
-class Place(StrEnum):
-    """Where a run can be held back."""
-
-    NONE = "none"
-    PUBLISHER = "publisher"
-    QUEUE = "queue"
-    SUBSCRIBER = "subscriber"
-    BROKER = "broker"
-    WORKER = "worker"
-    ENDPOINT = "endpoint"
-    MACHINE = "machine"
 
 
 class Limit(StrEnum):
@@ -66,16 +49,10 @@ class Limit(StrEnum):
     SLOTS = "slots"
     QUOTA = "quota"
     DELAY = "delay"  # PUBLISHER_DELAY
+    ASKED = "asked"  # no more was asked for
     CALLS = "calls"  # one call after the other
     POST = "post"  # how long a POST takes
     LATE = "late"  # the endpoint answers later than it may
-
-
-class Server(StrEnum):
-    """A Redis that is looked at."""
-
-    QUEUE = "queue"
-    BROKER = "broker"
 
 
 class Counts(Struct, frozen=True):
@@ -108,6 +85,27 @@ class Rates(Struct, frozen=True):
     receive: Figure
     hand_over: Figure
     push: Figure
+
+
+# How far the rate may be off, and how late messages may be sent, before the rate is the publisher's own.
+KEPT_SHARE = 0.005
+KEPT_MS = 20.0
+
+
+class Load(Struct, frozen=True):
+    """What the publishers were asked for together, and how far they kept to it; `asked` 0: a flood."""
+
+    asked: Figure = 0.0  # messages a second, the mean of a profile
+    offered: Figure = 0.0
+    arrivals: str = "even"
+    duration: Figure = 0.0  # seconds; 0: until all messages are sent
+    intended: Amount = 0  # messages that were due
+    behind: Amount = 0  # of them, that had not been sent in time at the end
+
+    @property
+    def behind_share(self) -> float:
+        """How much of what was due had not been sent."""
+        return self.behind / self.intended if self.intended else 0.0
 
 
 class Latency(Struct, frozen=True):
@@ -247,151 +245,6 @@ class Plan(Struct, frozen=True, omit_defaults=True):
     sqs_usd_per_million: Figure | None = None
 
 
-# ---- why a run is not valid ----
-
-
-class NotAccepted(Struct, frozen=True, tag_field="code", tag="not_accepted"):
-    """The queue did not accept every message."""
-
-    missing: Amount
-    messages: Amount
-
-
-class EndpointLate(Struct, frozen=True, tag_field="code", tag="endpoint_late"):
-    """The endpoint answered later than it may."""
-
-    p99_seconds: Figure
-    push_seconds: Figure
-    limit_seconds: Figure
-
-
-class ClocksApart(Struct, frozen=True, tag_field="code", tag="clocks_apart"):
-    """The clocks of two processes disagree."""
-
-    seconds: Figure
-
-
-class ClocksWrong(Struct, frozen=True, tag_field="code", tag="clocks_wrong"):
-    """A latency was measured that only clocks that disagree can give."""
-
-    lowest_seconds: Figure
-
-
-class OutOfMemory(Struct, frozen=True, tag_field="code", tag="out_of_memory"):
-    """A server refused commands for want of memory."""
-
-    server: Server
-    refused: Amount
-
-
-class Evicted(Struct, frozen=True, tag_field="code", tag="evicted"):
-    """A server threw keys away."""
-
-    server: Server
-    keys: Amount
-
-
-class NotFinished(Struct, frozen=True, tag_field="code", tag="not_finished"):
-    """Nothing moved for so long."""
-
-    still_seconds: Figure
-
-
-class SetAside(Struct, frozen=True, tag_field="code", tag="set_aside"):
-    """The monitor could not go on with the run."""
-
-
-class ArrivalUnknown(Struct, frozen=True, tag_field="code", tag="arrival_unknown"):
-    """The endpoint never said what arrived."""
-
-
-Flaw = (
-    NotAccepted
-    | EndpointLate
-    | ClocksApart
-    | ClocksWrong
-    | OutOfMemory
-    | Evicted
-    | NotFinished
-    | SetAside
-    | ArrivalUnknown
-)
-
-# ---- what to know before the figures of a valid run are trusted ----
-
-
-class NotProven(Struct, frozen=True, tag_field="code", tag="not_proven"):
-    """The endpoint is not ours, so that arrival is the worker's word."""
-
-
-class PublisherFull(Struct, frozen=True, tag_field="code", tag="publisher_full"):
-    """The publisher had no CPU left."""
-
-    cpu_share: Figure
-
-
-class BacklogBefore(Struct, frozen=True, tag_field="code", tag="backlog_before"):
-    """Messages waited before the run began."""
-
-    place: Place
-    messages: Amount
-
-
-class Unconfirmed(Struct, frozen=True, tag_field="code", tag="unconfirmed"):
-    """Messages arrived that no publisher had confirmed."""
-
-    messages: Amount
-
-
-class NegativeLatencies(Struct, frozen=True, tag_field="code", tag="negative_latencies"):
-    """Some latencies of a stage are negative."""
-
-    stage: Stage
-    negative: Amount
-    count: Amount
-    lowest_ms: Figure
-
-
-class ImplausibleTimes(Struct, frozen=True, tag_field="code", tag="implausible_times"):
-    """Times that no message can have were left out of the latencies."""
-
-    times: Amount
-
-
-class Restarted(Struct, frozen=True, tag_field="code", tag="restarted"):
-    """A server restarted during the run."""
-
-    server: Server
-    times: Amount
-    appendonly: str
-    appendfsync: str
-
-
-class Died(Struct, frozen=True, tag_field="code", tag="died"):
-    """Processes died during the run."""
-
-    processes: dict[Role, Amount]
-
-
-class FewMessages(Struct, frozen=True, tag_field="code", tag="few_messages"):
-    """Too few messages to tell capacity and cost by."""
-
-    messages: Amount
-
-
-Remark = (
-    NotProven
-    | PublisherFull
-    | BacklogBefore
-    | Unconfirmed
-    | NegativeLatencies
-    | ImplausibleTimes
-    | Restarted
-    | Died
-    | FewMessages
-)
-
-
 class Scope(StrEnum):
     """How much of the pipeline a run goes through."""
 
@@ -431,6 +284,13 @@ class Measured(Struct, frozen=True, kw_only=True):
     held_back_share: Figure  # of the drain, that a subscriber's lane paused for what comes after it
     clocks_apart_seconds: Figure
     endpoint: EndpointAnswers
+    load: Load = Load()
+
+    @property
+    def kept_its_rate(self) -> bool:
+        """Whether the publishers were asked for a rate and kept to it."""
+        late_ms = self.latency(Stage.PUBLISH_LATENESS).p99
+        return self.load.asked > 0 and self.load.behind_share <= KEPT_SHARE and late_ms <= KEPT_MS
 
     @property
     def used(self) -> UsedSettings:

@@ -9,15 +9,16 @@ from itertools import combinations
 import msgspec
 
 from queuebench.figures import bottleneck, cost, planner, verdict
+from queuebench.figures.findings import Server
 from queuebench.figures.records import (
     Counts,
     EndpointAnswers,
     Latency,
+    Load,
     Machine,
     Measured,
     Rates,
     Scope,
-    Server,
     ServerUse,
     SqsCalls,
     StageSeconds,
@@ -30,6 +31,7 @@ from queuebench.measuring.records import (
     FORMAT,
     Count,
     ProcessRecord,
+    PublisherRecord,
     Role,
     RunRecord,
     ServerRecord,
@@ -92,7 +94,8 @@ def summarise(record: RunRecord) -> Summary:
 
 def _measured(record: RunRecord) -> Measured:
     processes: Processes = list(record.processes.values())
-    counts = _counts(record, processes)
+    accepted = _accepted(record, processes)
+    counts = _counts(record, processes, accepted)
     active = {stage: _active(processes, stage) for stage in ACTIVE.values()}
     handed_over = _active(processes, Stage.HAND_OVER)
     published, received = active[Stage.PUBLISH], active[Stage.QUEUE_WAIT]
@@ -102,6 +105,7 @@ def _measured(record: RunRecord) -> Measured:
     histograms = {stage: _merged(processes, stage) for stage in Stage}
     slots, slot_seconds = _slots(processes), _slot_seconds(processes, histograms)
     settings = record.used
+    publish_rate = _rate(counts.published, published)
     return Measured(
         format=FORMAT,
         run_id=record.run_id,
@@ -109,7 +113,7 @@ def _measured(record: RunRecord) -> Measured:
         queue=record.queue,
         label=record.label,
         local=record.local,
-        messages=sum(publisher.messages for publisher in record.publishers.values()),
+        messages=sum(_meant(publisher, accepted) for publisher in record.publishers.values()),
         started_at=record.started_at,
         ended_at=record.ended_at,
         ended=record.ended,
@@ -119,11 +123,12 @@ def _measured(record: RunRecord) -> Measured:
         counts=counts,
         seconds=StageSeconds(round(_length(published), 3), round(drain, 3), round(total, 3)),
         rates=Rates(
-            publish=_rate(counts.published, published),
+            publish=publish_rate,
             receive=_rate(counts.received, received),
             hand_over=_rate(counts.handed_over, handed_over),
             push=_rate(counts.pushed, active[Stage.PUSH]),
         ),
+        load=_load(record, processes, publish_rate),
         latency_ms={stage: _latency(histogram) for stage, histogram in histograms.items()},
         distribution={stage: histogram.coarse() for stage, histogram in histograms.items()},
         resources=_resources(processes),
@@ -140,11 +145,39 @@ def _measured(record: RunRecord) -> Measured:
     )
 
 
-def _counts(record: RunRecord, processes: Processes) -> Counts:
-    publishers = record.publishers.values()
+def _accepted(record: RunRecord, processes: Processes) -> Ranges:
+    """Return the numbers that the queue is known to have accepted."""
     accepted = Ranges()
+    publishers = record.publishers.values()
     for ranges in [*(each.accepted for each in publishers), *(each.totals.accepted for each in processes)]:
         accepted |= Ranges(ranges)
+    return accepted
+
+
+def _meant(publisher: PublisherRecord, accepted: Ranges) -> int:
+    """Return how many messages a publisher meant to send; if it died unknown, what was accepted."""
+    if publisher.left or publisher.messages:
+        return publisher.messages
+    return len(accepted) - len(accepted - Ranges([(publisher.first, publisher.end - 1)]))
+
+
+def _load(record: RunRecord, processes: Processes, offered: float) -> Load:
+    """Return what the publishers were asked for together, and how far they kept to it."""
+    publishers, used = record.publishers.values(), record.used
+    intended, published = _count(processes, Count.INTENDED), _count(processes, Count.PUBLISHED)
+    asked = sum(publisher.per_second for publisher in publishers)
+    return Load(
+        asked=round(asked, 6),
+        offered=offered,
+        arrivals=used.arrivals,
+        duration=used.duration,
+        intended=intended if asked else 0,
+        behind=max(0, intended - published) if asked else 0,
+    )
+
+
+def _counts(record: RunRecord, processes: Processes, accepted: Ranges) -> Counts:
+    publishers = record.publishers.values()
     tally, dead, pushed = record.tally, record.dead_letters.count, _count(processes, Count.PUSHED)
     is_over = record.ended is not None
     lost = unconfirmed = 0
@@ -157,7 +190,7 @@ def _counts(record: RunRecord, processes: Processes) -> Counts:
         delivered = min(pushed, len(accepted))
         lost = max(0, len(accepted) - pushed - dead) if is_over else 0
         # More than was accepted: what a dead publisher sent without an answer, or shipped twice.
-        unsure = Ranges((each.first, each.first + each.messages - 1) for each in publishers if not each.left)
+        unsure = Ranges((each.first, each.end - 1) for each in publishers if not each.left)
         surplus = max(0, pushed - len(accepted))
         unconfirmed = min(surplus, len(unsure - accepted)) if is_over else 0
         duplicated = surplus - unconfirmed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from queuebench.figures.records import (
+from queuebench.figures.findings import (
     ArrivalUnknown,
     BacklogBefore,
     ClocksApart,
@@ -15,7 +15,6 @@ from queuebench.figures.records import (
     FewMessages,
     Flaw,
     ImplausibleTimes,
-    Measured,
     NegativeLatencies,
     NotAccepted,
     NotFinished,
@@ -23,11 +22,13 @@ from queuebench.figures.records import (
     OutOfMemory,
     Place,
     PublisherFull,
+    PublisherLate,
     Remark,
     Restarted,
     SetAside,
     Unconfirmed,
 )
+from queuebench.figures.records import Measured
 from queuebench.measuring.records import Count, Ending, Role, RunRecord, Stage
 
 # Clocks further apart than this make latencies between processes worthless.
@@ -73,7 +74,10 @@ def remarks(record: RunRecord, run: Measured) -> list[Remark]:
         found.append(NotProven())
     publisher = run.resources.get(Role.PUBLISHER)
     share = publisher.cpu_share if publisher is not None else None
-    if share is not None and share >= PUBLISHER_FULL and not run.used.publisher_delay:
+    load, late_ms = run.load, run.latency(Stage.PUBLISH_LATENESS).p99
+    if load.asked and not run.kept_its_rate:
+        found.append(PublisherLate(load.asked, load.offered, load.intended, load.behind, late_ms))
+    if share is not None and share >= PUBLISHER_FULL and not run.used.publisher_delay and not load.asked:
         found.append(PublisherFull(share))
     for name, place in (("queue", Place.QUEUE), ("celery", Place.BROKER)):
         if waited := record.backlog_before.get(name, 0):

@@ -34,25 +34,30 @@ class MonitorClient:
         self._url = url
         self._session = direct_session()
 
-    def join(self, process: str, burst: int, messages: int, settings: dict[str, Any]) -> JoinAnswer:
-        """Join the open run, or open one.
+    def join(
+        self, process: str, burst: int, messages: int, settings: dict[str, Any], **more: Any
+    ) -> JoinAnswer:
+        """Join the open run, or open one; `more` is of `JoinRequest`.
 
         Raises:
             MonitorError: no answer for a while, or a refusal.
         """
-        asked = JoinRequest(FORMAT, process, burst, messages, settings)
+        asked = JoinRequest(FORMAT, process, burst, messages, settings, **more)
         try:
             return decode(self._ask("POST", "/join", encode(asked)), JoinAnswer, "its answer")
         except FormatError as error:
             raise MonitorError(f"MONITOR_URL is no monitor of this version: {error}") from None
 
-    def leave(self, run: str, process: str, burst: int, accepted: list[Range]) -> None:
-        """Say that this publisher has ended, and which numbers the queue has accepted.
+    def leave(
+        self, run: str, process: str, burst: int, accepted: list[Range], messages: int | None = None
+    ) -> None:
+        """Say that this publisher has ended, which numbers the queue has accepted, and how many it meant.
 
         Raises:
             MonitorError: no answer for a while, or a refusal.
         """
-        self._ask("POST", f"/runs/{run}/leave", encode(LeaveRequest(FORMAT, process, burst, accepted)))
+        asked = LeaveRequest(FORMAT, process, burst, accepted, messages)
+        self._ask("POST", f"/runs/{run}/leave", encode(asked))
 
     def follow(self, run: str) -> Iterator[dict[str, Any]]:
         """Yield the run's progress about twice a second, last with `summary` when it is over.

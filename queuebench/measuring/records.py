@@ -68,6 +68,7 @@ class Stage(StrEnum):
 class Count(StrEnum):
     """What is counted; of times in milliseconds and microseconds too."""
 
+    INTENDED = "intended"  # due to be sent, by a publisher's schedule
     PUBLISHED = "published"
     PUBLISH_CPU_US = "publish_cpu_us"
     RECEIVED = "received"
@@ -165,8 +166,11 @@ class JoinRequest(Struct, frozen=True):
     format: int
     process: Name
     burst: Whole
-    messages: Number
+    messages: Number  # that it means to send, as far as is known
     settings: dict[str, SettingValue]
+    most: Number = 0  # that it may send after all, where that is more
+    per_second: Annotated[float, Meta(ge=0.0, le=1e9)] = 0.0  # that it means to keep to; 0: a flood
+    longest_pause: Seconds = 0.0  # between two messages, because it means to
 
 
 class JoinAnswer(Struct, frozen=True):
@@ -184,6 +188,7 @@ class LeaveRequest(Struct, frozen=True):
     process: Name
     burst: Whole
     accepted: Accepted
+    messages: Number | None = None  # that it meant to send, where that was not known before
 
 
 class Usage(Struct, frozen=True):
@@ -238,10 +243,18 @@ class PublisherRecord(Struct, frozen=True):
 
     process: str
     first: Number
-    messages: Number
+    messages: Number  # that it means to send; once it has left, that it meant to
     left: bool
     accepted: list[Range]
     seen_at: float = 0.0
+    most: Number = 0  # numbers that are its own, where they are more than `messages`
+    per_second: float = 0.0
+    longest_pause: float = 0.0
+
+    @property
+    def end(self) -> int:
+        """The first number that is no longer its own."""
+        return self.first + max(self.messages, self.most)
 
 
 class Tally(Struct, frozen=True):
@@ -295,6 +308,8 @@ class UsedSettings(Struct, frozen=True, rename="upper"):
     messages_per_day: Annotated[int, Meta(ge=1, le=10**12)]
     redis_usd_per_hour: Annotated[float, Meta(ge=0.0, le=1e4)]
     worker_usd_per_hour: Annotated[float, Meta(ge=0.0, le=1e4)]
+    arrivals: str = "even"
+    duration: Seconds = 0.0
 
 
 class RunRecord(Struct, frozen=True):

@@ -120,7 +120,12 @@ class Run:
         """For how long nothing may move at all: the longest pause that the settings make comes on top."""
         used = self.record.used
         slow = used.endpoint_slow_seconds if used.endpoint_slow_share else 0.0
-        return STUCK_SECONDS + used.publisher_delay + max(used.push_seconds, used.push_timeout, slow)
+        pauses = [publisher.longest_pause for publisher in self.record.publishers.values()]
+        return (
+            STUCK_SECONDS
+            + max([used.publisher_delay, *pauses])
+            + max(used.push_seconds, used.push_timeout, slow)
+        )
 
     def frozen(self) -> RunRecord:
         """Return the record as it stands, whose dictionaries nothing changes any more."""
@@ -149,10 +154,21 @@ class Run:
                 raise RunFull(
                     f"{MOST_PUBLISHERS:,} publishers have joined the run, which is all that it takes"
                 )
-            first = max((other.first + other.messages for other in publishers.values()), default=0)
-            if first + asked.messages > MOST_MESSAGES:
+            first = max((other.end for other in publishers.values()), default=0)
+            joined = PublisherRecord(
+                asked.process,
+                first,
+                asked.messages,
+                left=False,
+                accepted=[],
+                seen_at=now,
+                most=asked.most,
+                per_second=asked.per_second,
+                longest_pause=asked.longest_pause,
+            )
+            if joined.end > MOST_MESSAGES:
                 raise RunFull(f"a run takes {MOST_MESSAGES:,} messages, and has {first:,} already")
-            publishers[key] = PublisherRecord(asked.process, first, asked.messages, False, [], now)
+            publishers[key] = joined
             self.change(ending_since=None)
         return publishers[key].first
 
@@ -165,8 +181,10 @@ class Run:
         publishers = self.record.publishers
         key = f"{asked.process}/{asked.burst}"
         if key in publishers:
-            publishers[key] = replace(publishers[key], left=True)
-            self._make_room(len(asked.accepted) - len(publishers[key].accepted))
+            publisher = publishers[key]
+            meant = publisher.messages if asked.messages is None else asked.messages
+            publishers[key] = replace(publisher, left=True, messages=meant)
+            self._make_room(len(asked.accepted) - len(publisher.accepted))
             publishers[key] = replace(publishers[key], accepted=asked.accepted)
 
     def report(self, report: ProcessReport, now: float) -> None:

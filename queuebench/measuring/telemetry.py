@@ -180,6 +180,13 @@ class Telemetry:
         with self._lock:
             return self._runs[run].accepted.to_json()[:MOST_RANGES] if run in self._runs else []
 
+    def latency(self, run: str, stage: Stage) -> Histogram:
+        """Return a copy of what was recorded of a stage."""
+        with self._lock:
+            totals = self._runs.get(run)
+            found = totals.latencies.get(stage) if totals is not None else None
+            return Histogram() if found is None else Histogram.of(found.frozen())
+
     def _touch(self, run: str) -> _Totals:
         totals = self._runs.get(run)
         if totals is None:

@@ -1,60 +1,53 @@
-"""Making and sending N messages, as fast as the client library allows or at a random pace."""
+"""Making and sending the messages of one run: what is due, as soon as it is."""
 
 from __future__ import annotations
 
-import random
+import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from queuebench.errors import QueueError, Unreachable
+from queuebench.load.bodies import Texts
+from queuebench.load.pacing import Schedule
 from queuebench.measuring.records import Count, Stage
 from queuebench.measuring.telemetry import Telemetry
 from queuebench.queues import Queue
 
 GIVE_UP_SECONDS = 60.0  # without one message accepted
 LONGEST_PAUSE_SECONDS = 2.0
-
-_TEXTS = (
-    "Your order has left our warehouse and arrives tomorrow.",
-    "Your verification code is 482913. Do not share it.",
-    "Olá! Seu pedido saiu para entrega.",
-    "Reminder: your appointment is on Friday at 14:30.",
-    "Sua fatura vence amanhã. Acesse o app para pagar.",
-)
-
-
-class Pace:
-    """When each message is meant to be sent: now for a flood, else after random pauses of 0..`delay`.
-
-    A schedule, not a sleep after each: a send that stalls makes the next ones late, and it shows.
-    """
-
-    def __init__(self, delay: float, started_at: float, chance: Callable[[], float] = random.random) -> None:
-        self._delay, self._next_at, self._chance = delay, started_at, chance
-
-    def next_at(self) -> float:
-        """Return the intended time of the next message in Unix seconds."""
-        self._next_at += self._delay * self._chance()
-        return self._next_at
+# So many latenesses of a batch are recorded, each for its neighbours too: all would cost as much as sending.
+LATENESSES = 20
 
 
 @dataclass
 class Outcome:
-    """How a flood went."""
+    """How it went."""
 
     accepted: int
-    failure: str  # '' where every message was accepted
+    sent: int  # that the queue was asked to accept
+    behind: int  # that had been due for a while at the end, and were not sent
+    failure: str  # '' where all went well
 
 
 class Flood:
-    """N messages of one run, numbered from `first`, in batches numbered from above `batch`.
+    """Messages of one run, numbered from `first`, in batches numbered from above `batch`.
 
     Bounded: a batch for each of the queue's `sends`, and 10,000 beginnings of messages.
 
     Floods that share a queue object need batch numbers that go on growing: a number that the queue
     has seen is a repetition to it.
+
+    Args:
+        queue: where to.
+        run: its id.
+        first: the first number.
+        messages: how many at the most; the schedule may end before.
+        schedule: what is due when; None of it is waited for, and none is sent before it is due.
+        telemetry: where the figures go.
+        batch: see above.
+        one_by_one: one message a call, one call after the other.
     """
 
     def __init__(
@@ -63,17 +56,19 @@ class Flood:
         run: str,
         first: int,
         messages: int,
-        delay: float,
+        schedule: Schedule,
         telemetry: Telemetry,
         batch: int = 0,
+        one_by_one: bool = False,
     ) -> None:
         self._queue, self._run, self._telemetry = queue, run, telemetry
-        self._first, self._messages, self._delay = first, messages, delay
-        self._tail = b',"r":"%b"' % run.encode()
-        self._heads = _heads()
-        self._lock = threading.Lock()
-        self._next, self._batch = first, batch
+        self._first, self._end, self._batch = first, first + messages, batch
+        self._lanes, self._most = (1, 1) if one_by_one else (queue.sends, queue.batch_size)
+        self._schedule, self._texts = schedule, Texts(run)
+        self._turn, self._lock = threading.Lock(), threading.Lock()
+        self._next = first
         self._failure = ""
+        self._asked_at = 0.0
         self._moved = time.monotonic()
         self.accepted = 0
         self.stopping = threading.Event()
@@ -81,11 +76,10 @@ class Flood:
     def run(self, progress: Callable[[int], None], every_seconds: float = 0.2) -> Outcome:
         """Send everything; call `progress` with the number accepted so far now and then."""
         cpu_before = time.process_time()
-        paced = self._delay > 0
-        work = self._send_paced if paced else self._send_flood
+        self._began, self._began_at = time.monotonic(), time.time()
         lanes = [
-            threading.Thread(target=work, args=(lane,), name=f"send-{lane}", daemon=True)
-            for lane in range(1 if paced else self._queue.sends)
+            threading.Thread(target=self._work, args=(lane,), name=f"send-{lane}", daemon=True)
+            for lane in range(self._lanes)
         ]
         for thread in lanes:
             thread.start()
@@ -95,47 +89,52 @@ class Flood:
                 progress(self.accepted)
         # A flood is often over within one report: only here is known what it cost while it went on.
         used = round((time.process_time() - cpu_before) * 1e6)
-        self._telemetry.record(self._run, Stage.PUBLISH, counts={Count.PUBLISH_CPU_US: used})
-        if not self._failure and self.accepted < self._messages:
+        behind = self._schedule.rest(self._asked_at)
+        self._telemetry.record(
+            self._run, Stage.PUBLISH, counts={Count.PUBLISH_CPU_US: used, Count.INTENDED: behind}
+        )
+        sent = self._next - self._first
+        if not self._failure and self.stopping.is_set() and (self._next < self._end or self.accepted < sent):
             self._failure = "stopped"
-        return Outcome(self.accepted, self._failure)
+        return Outcome(self.accepted, sent, behind, self._failure)
 
-    def _send_flood(self, lane: int) -> None:
+    def _now(self) -> float:
+        return time.monotonic() - self._began
+
+    def _work(self, lane: int) -> None:
         batch = self._batch
-        for first, last in self._chunks():
-            batch = self._send(first, last, lane, batch, time.time())
+        while taken := self._take():
+            batch = self._send(*taken, lane, batch)
 
-    def _chunks(self) -> Iterator[tuple[int, int]]:
-        end, size = self._first + self._messages, self._queue.batch_size
-        while not self._done():
-            with self._lock:
-                first, last = self._next, min(self._next + size, end) - 1
-                self._next = last + 1
-            if first > last:
-                return
-            yield first, last
+    def _take(self) -> tuple[int, list[float]] | None:
+        """Wait until something is due and take it: its first number and intended times; None: it is over.
 
-    def _send_paced(self, lane: int) -> None:
-        pace = Pace(self._delay, time.time())
-        batch = self._batch
-        for number in range(self._first, self._first + self._messages):
-            intended_at = pace.next_at()
-            if self.stopping.wait(max(0.0, intended_at - time.time())) or self._done():
-                return
-            batch = self._send(number, number, lane, batch, intended_at)
+        One lane waits at a time, and the others for their turn: each message wakes one of them.
+        """
+        with self._turn:
+            while not self.stopping.is_set() and self._next < self._end:
+                most = min(self._most, self._end - self._next)
+                self._asked_at = now = self._now()
+                due_at = self._schedule.next_at(now, most)
+                if due_at > now:
+                    if due_at == math.inf:
+                        break
+                    self.stopping.wait(due_at - now)
+                    self._moved = time.monotonic()
+                elif times := self._schedule.due(now, most):
+                    first = self._next
+                    self._next += len(times)
+                    return first, times
+        return None
 
-    def _done(self) -> bool:
-        return self.stopping.is_set() or bool(self._failure)
-
-    def _send(self, first: int, last: int, lane: int, batch: int, intended_at: float) -> int:
-        """Send the numbers `first` to `last` until all are accepted; return the last batch's number."""
-        bodies = self._bodies(first, last, intended_at)
-        numbers = list(range(first, last + 1))
+    def _send(self, first: int, times: list[float], lane: int, batch: int) -> int:
+        """Send messages, from number `first` on, until all are accepted; return the last batch's number."""
+        bodies = self._texts.timed(first, [self._began_at + at for at in times])
+        numbers: Sequence[int] = range(first, first + len(times))
         pause = 0.05
         batch += 1
         # However long its sending takes: that is what `publish` says.
-        lateness = max(0.0, time.time() - intended_at)
-        self._telemetry.record(self._run, Stage.PUBLISH_LATENESS, latencies=((lateness, last - first + 1),))
+        self._note_lateness(times)
         while True:
             began_at, began = time.time(), time.perf_counter()
             try:
@@ -147,7 +146,7 @@ class Flood:
                 pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
                 continue
             except QueueError as error:
-                self._failure = self._failure or str(error)
+                self._fail(str(error))
                 return batch
             self._count(numbers, refused, began_at, time.perf_counter() - began)
             if not refused:
@@ -158,12 +157,29 @@ class Flood:
                 return batch
             pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
 
+    def _note_lateness(self, times: Sequence[float]) -> None:
+        now, count = self._now(), len(times)
+        each = -(-count // LATENESSES) if times[0] != times[-1] else count
+        self._telemetry.record(
+            self._run,
+            Stage.PUBLISH_LATENESS,
+            counts={Count.INTENDED: count},
+            latencies=[
+                (now - times[(at + min(at + each, count)) // 2], min(each, count - at))
+                for at in range(0, count, each)
+            ],
+        )
+
+    def _fail(self, reason: str) -> None:
+        self._failure = self._failure or reason
+        self.stopping.set()
+
     def _out_of_patience(self, reason: str) -> bool:
         if time.monotonic() - self._moved > GIVE_UP_SECONDS:
-            self._failure = self._failure or reason
+            self._fail(reason)
         return bool(self._failure)
 
-    def _count(self, numbers: list[int], refused: list[int], began_at: float, seconds: float) -> None:
+    def _count(self, numbers: Sequence[int], refused: list[int], began_at: float, seconds: float) -> None:
         count = len(numbers) - len(refused)
         self._telemetry.record(
             self._run,
@@ -182,22 +198,3 @@ class Flood:
             self.accepted += count
             if count:
                 self._moved = time.monotonic()
-
-    def _bodies(self, first: int, last: int, intended_at: float) -> list[bytes]:
-        heads = self._heads
-        tail = b'%b,"t":%.6f}' % (self._tail, intended_at)
-        size = len(heads)
-        return [b"%b%d%b" % (heads[number % size], number, tail) for number in range(first, last + 1)]
-
-
-def _heads() -> list[bytes]:
-    """Return the part of each message before its number: Brazilian mobile numbers and short texts.
-
-    Made once and used in turn, because making a new one for each message would be most of its cost.
-    """
-    areas = (11, 21, 31, 41, 51, 61, 71, 81, 85, 92)
-    return [
-        b'{"p":"+55%d9%08d","m":"%b","i":'
-        % (areas[n % len(areas)], random.randrange(10**8), _TEXTS[n % len(_TEXTS)].encode())
-        for n in range(10_000)
-    ]

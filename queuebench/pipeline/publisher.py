@@ -1,4 +1,4 @@
-"""What a publisher does: join a run, flood the queue, leave, and follow the run where asked."""
+"""What a publisher does: join a run, load the queue, leave, and follow the run where asked."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -18,20 +19,24 @@ from queuebench.figures import comparison
 from queuebench.figures.records import Summary, to_summary
 from queuebench.figures.requirement import Requirement
 from queuebench.figures.requirement import parse as requirement
+from queuebench.load import pacing
 from queuebench.measuring.client import MonitorClient, MonitorError
+from queuebench.measuring.records import Stage
 from queuebench.measuring.telemetry import Telemetry
-from queuebench.pipeline.flood import Flood
+from queuebench.pipeline.flood import Flood, Outcome
 from queuebench.queues import open_queue
 from queuebench.report import progress
 from queuebench.settings import Settings
 
 BATCHES_PER_BURST = 10**9
+# Numbers of a publisher that ends when its time is over: more than it can send in a month.
+OPEN_ENDED = 10**11
 
 
 def main(argv: list[str]) -> int:
     """Publish, and follow the run to its end where that is asked for."""
     parser = argparse.ArgumentParser(
-        prog="publisher", description="Flood the queue that QUEUE names with messages."
+        prog="publisher", description="Put messages into the queue that QUEUE names."
     )
     parser.add_argument(
         "messages", nargs="?", help="how many, or a list of runs: 100,1000 (default: MESSAGES)"
@@ -53,8 +58,9 @@ def main(argv: list[str]) -> int:
         raise SettingsError("--require needs --wait: only a run that is followed to its end has figures")
     try:
         chosen = settings_module.load()
-        bursts = settings_module.bursts(options.messages) if options.messages else chosen.messages
-        return Publication(chosen, bursts, options.wait, requirements).run()
+        if options.messages:
+            chosen = replace(chosen, messages=settings_module.bursts(options.messages))
+        return Publication(chosen, options.wait, requirements).run()
     except KeyboardInterrupt:
         print("publisher: stopped", file=sys.stderr)
         return 130
@@ -63,16 +69,13 @@ def main(argv: list[str]) -> int:
 class Publication:
     """One publisher process: one or more runs."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        bursts: tuple[int, ...],
-        wait: bool,
-        requirements: Sequence[Requirement] = (),
-    ) -> None:
-        self._settings, self._bursts, self._wait = settings, bursts, wait
+    def __init__(self, settings: Settings, wait: bool, requirements: Sequence[Requirement] = ()) -> None:
+        self._settings, self._wait = settings, wait
         self._requirements, self._summaries = requirements, list[Summary]()
-        if not settings.monitor_url and (wait or len(bursts) > 1):
+        self._pacing = pacing.of_settings(settings)
+        # None: as many as come until its time is over.
+        self._bursts: Sequence[int | None] = settings.messages or (None,)
+        if not settings.monitor_url and (wait or len(self._bursts) > 1):
             raise SettingsError(
                 "--wait and a list of runs need a monitor: set MONITOR_URL, or start one with "
                 "`python -m queuebench monitor` and set MONITOR_URL=http://127.0.0.1:8080"
@@ -115,43 +118,67 @@ class Publication:
         else:
             raise KeyboardInterrupt
 
-    def _burst(self, burst: int, messages: int, last: bool) -> int:
-        run, first = self._join(burst, messages)
+    def _burst(self, burst: int, messages: int | None, last: bool) -> int:
+        expected = self._pacing.expected
+        if messages is not None:
+            expected = messages if expected is None else min(messages, expected)
+        run, first = self._join(burst, expected, messages)
         self._flood = Flood(
             self._queue,
             run,
             first,
-            messages,
-            self._settings.publisher_delay,
+            OPEN_ENDED if messages is None else messages,
+            self._pacing.schedule(),
             self._telemetry,
             burst * BATCHES_PER_BURST,
+            one_by_one=bool(self._settings.publisher_delay),
         )
         began = time.perf_counter()
-        with progress.Counter(f"publishing to {self._settings.queue_label}", messages) as counter:
+        with progress.Counter(f"publishing to {self._settings.queue_label}", expected or 0) as counter:
             outcome = self._flood.run(counter.show)
         seconds = time.perf_counter() - began
         self._flood = None
-        rate = outcome.accepted / seconds if seconds else 0.0
-        print(
-            f"publisher: {self._settings.queue_label} accepted {outcome.accepted:,} of {messages:,} messages "
-            f"in {seconds:.2f} s ({rate:,.0f}/s)" + (f"; {outcome.failure}" if outcome.failure else ""),
-            flush=True,
-        )
+        meant = outcome.sent if messages is None or self._settings.duration else messages
+        self._say(run, outcome, meant, seconds)
         verdict = 1 if outcome.failure else 0
         if self._monitor is not None:
-            self._leave(run, burst)
+            self._leave(run, burst, meant)
         if self._stopped:
             return 130
         if self._monitor is None or (last and not self._wait):
             return verdict
         return max(verdict, self._follow(run, last))
 
-    def _join(self, burst: int, messages: int) -> tuple[str, int]:
+    def _say(self, run: str, outcome: Outcome, meant: int, seconds: float) -> None:
+        rate = outcome.accepted / seconds if seconds else 0.0
+        parts = [
+            f"publisher: {self._settings.queue_label} accepted {outcome.accepted:,} of {meant:,} messages "
+            f"in {seconds:.2f} s ({rate:,.0f}/s)"
+        ]
+        if self._pacing.rate:
+            lateness = self._telemetry.latency(run, Stage.PUBLISH_LATENESS).quantile(0.99)
+            parts[0] += f" of {self._pacing.rate:,.6g}/s asked of each publisher"
+            parts.append(f"lateness p99 {lateness:,.1f} ms")
+            if outcome.behind:
+                parts.append(f"{outcome.behind:,} more were due and not sent")
+        if outcome.failure:
+            parts.append(outcome.failure)
+        print("; ".join(parts), flush=True)
+
+    def _join(self, burst: int, expected: int | None, most: int | None) -> tuple[str, int]:
         run = f"{time.strftime('%Y%m%d-%H%M%S')}-{self._settings.queue.lower()}-{uuid.uuid4().hex[:4]}"
         if self._monitor is None:
             return run, 0
         try:
-            joined = self._monitor.join(self._telemetry.process, burst, messages, self._settings.public())
+            joined = self._monitor.join(
+                self._telemetry.process,
+                burst,
+                expected or 0,
+                self._settings.public(),
+                most=OPEN_ENDED if most is None else most,
+                per_second=self._pacing.rate,
+                longest_pause=self._pacing.longest_pause,
+            )
         except MonitorError as error:
             if self._wait:
                 raise
@@ -163,11 +190,11 @@ class Publication:
             print(f"publisher: {waiting:,} messages were there before; they are shipped too", flush=True)
         return joined.run_id, joined.first
 
-    def _leave(self, run: str, burst: int) -> None:
+    def _leave(self, run: str, burst: int, meant: int) -> None:
         assert self._monitor is not None
         accepted = self._telemetry.accepted_so_far(run)
         try:
-            self._monitor.leave(run, self._telemetry.process, burst, accepted)
+            self._monitor.leave(run, self._telemetry.process, burst, accepted, meant)
         except MonitorError as error:
             if self._wait:
                 raise
@@ -200,12 +227,17 @@ class Publication:
         settings = self._settings
         if settings.queue != "SQS" or settings.local_sqs:
             return
-        messages = sum(self._bursts)
-        # A send, a receive and a delete for ten messages, or for each where they are paced.
-        requests = messages * (3 if settings.publisher_delay else 0.3)
+        expected = self._pacing.expected
+        bounds = [[each for each in (messages, expected) if each is not None] for messages in self._bursts]
+        known = all(bounds)
+        messages = sum(map(min, bounds)) if known else 1_000_000
+        # A send, a receive and a delete for ten messages, or for each where they come one by one.
+        paced = bool(settings.publisher_delay or self._pacing.rate)
+        requests = messages * (3 if paced else 0.3)
         usd = requests * prices.sqs_usd_per_request(settings.queue_name)
         print(
-            f"publisher: {messages:,} messages through AWS SQS are about {requests:,.0f} requests, "
+            f"publisher: {'' if known else 'each '}{messages:,} messages through AWS SQS are "
+            f"{'up to' if paced else 'about'} {requests:,.0f} requests, "
             f"${usd:,.2f} (us-east-1, without the free tier)",
             flush=True,
         )

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from queuebench.figures.comparison import Group
-from queuebench.figures.records import Server, Summary, Verdict
+from queuebench.figures.findings import Server
+from queuebench.figures.records import Summary, Verdict
 from queuebench.measuring.records import Role, Stage
 from queuebench.report import words
 from queuebench.report.words import NOTHING

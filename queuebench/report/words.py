@@ -8,21 +8,10 @@ from typing import Any, assert_never
 import msgspec
 
 from queuebench import prices
-from queuebench.figures import records, requirement
+from queuebench.figures import findings, requirement
 from queuebench.figures.comparison import Group, Trait
-from queuebench.figures.records import (
-    Bottleneck,
-    Capacity,
-    Flaw,
-    Limit,
-    Place,
-    Plan,
-    Remark,
-    Scope,
-    Server,
-    Summary,
-    Verdict,
-)
+from queuebench.figures.findings import Flaw, Place, Remark, Server
+from queuebench.figures.records import Bottleneck, Capacity, Limit, Plan, Scope, Summary, Verdict
 from queuebench.figures.regression import Change
 from queuebench.figures.requirement import Outcome
 from queuebench.measuring.records import SettingValue, Stage
@@ -117,28 +106,28 @@ def verdict(run: Summary) -> str:
 def flaw(found: Flaw) -> str:
     """Return why a run is not valid."""
     match found:
-        case records.NotAccepted():
+        case findings.NotAccepted():
             were = "was" if found.missing == 1 else "were"
             return f"{found.missing:,} of {counted(found.messages, 'message')} {were} not accepted"
-        case records.EndpointLate():
+        case findings.EndpointLate():
             return (
                 f"the endpoint answered late: p99 {found.p99_seconds:.2f} s, where PUSH_SECONDS="
                 f"{found.push_seconds:g} allows {found.limit_seconds:.2f} s"
             )
-        case records.ClocksApart():
+        case findings.ClocksApart():
             return f"the clocks of its processes disagree by {found.seconds:.2f} s: synchronise them (NTP)"
-        case records.ClocksWrong():
+        case findings.ClocksWrong():
             return f"clocks disagreed: a latency of {found.lowest_seconds:.2f} s was measured"
-        case records.OutOfMemory():
+        case findings.OutOfMemory():
             refused = f"{counted(found.refused, 'command')} refused"
             return f"{server(found.server)} ran out of memory: {refused}"
-        case records.Evicted():
+        case findings.Evicted():
             return f"{server(found.server)} evicted {counted(found.keys, 'key')}"
-        case records.NotFinished():
+        case findings.NotFinished():
             return f"the run did not finish: nothing moved for {_long(found.still_seconds)}"
-        case records.SetAside():
+        case findings.SetAside():
             return "the run was set aside: the monitor could not go on with it"
-        case records.ArrivalUnknown():
+        case findings.ArrivalUnknown():
             return "what arrived is not known: the endpoint never answered /tally"
     assert_never(found)
 
@@ -146,33 +135,40 @@ def flaw(found: Flaw) -> str:
 def remark(found: Remark) -> str:
     """Return what to know before the figures of a valid run are trusted."""
     match found:
-        case records.NotProven():
+        case findings.NotProven():
             return "delivery is not proven: the endpoint is not ours, so arrival is the worker's word"
-        case records.PublisherFull():
+        case findings.PublisherFull():
             return (
                 f"publisher: CPU {share(found.cpu_share)}: the publish rate is the publisher's own, "
                 "not the queue's"
             )
-        case records.BacklogBefore():
+        case findings.PublisherLate():
+            return (
+                f"publisher late: {found.offered:,.1f}/s of {found.asked:,.1f}/s asked, lateness p99 "
+                f"{duration(found.lateness_ms / 1e3)}, {found.behind:,} of "
+                f"{counted(found.intended, 'message')} due not sent in time: the rate is the publisher's, "
+                "not the queue's"
+            )
+        case findings.BacklogBefore():
             place = "the queue" if found.place is Place.QUEUE else "Celery"
             were = "was" if found.messages == 1 else "were"
             return (
                 f"{counted(found.messages, 'message')} {were} in {place} before: shipped too, and in the way"
             )
-        case records.Unconfirmed():
+        case findings.Unconfirmed():
             return f"{counted(found.messages, 'message')} arrived that no publisher had confirmed"
-        case records.NegativeLatencies():
+        case findings.NegativeLatencies():
             are = "is" if found.negative == 1 else "are"
             stage = STAGES.get(found.stage, found.stage)
             of_all = counted(found.count, "latency", "latencies")
             lowest = f"down to {found.lowest_ms:,.1f} ms"
             return f"{stage}: {found.negative:,} of {of_all} {are} negative ({lowest}): clocks differ"
-        case records.ImplausibleTimes():
+        case findings.ImplausibleTimes():
             were = "was" if found.times == 1 else "were"
             return f"{counted(found.times, 'time')} that no message can have {were} left out of the latencies"
-        case records.Restarted():
+        case findings.Restarted():
             return _restarted(found)
-        case records.Died():
+        case findings.Died():
             names = ", ".join(counted(number, role) for role, number in found.processes.items())
             one = sum(found.processes.values()) == 1
             return (
@@ -180,13 +176,13 @@ def remark(found: Remark) -> str:
                 + ("its last second is" if one else "their last seconds are")
                 + f" not in the figures: {names}"
             )
-        case records.FewMessages():
+        case findings.FewMessages():
             are = "is" if found.messages == 1 else "are"
             return f"{counted(found.messages, 'message')} {are} too few to tell capacity and cost by"
     assert_never(found)
 
 
-def _restarted(found: records.Restarted) -> str:
+def _restarted(found: findings.Restarted) -> str:
     times = "once" if found.times == 1 else f"{found.times} times"
     if found.appendonly == "no":
         kept = "it keeps nothing on disk, so what waited in it was lost"
@@ -231,6 +227,8 @@ def why(found: Bottleneck) -> str:
                 f"each POST takes {duration(found.post_seconds or 0.0)}, and messages waited only "
                 f"{duration(found.wait_seconds or 0.0)} before it"
             )
+        case Limit.ASKED:
+            return f"load as asked, {rate:,.1f}/s, and everything kept up"
         case Limit.DELAY:
             return f"PUBLISHER_DELAY={found.delay_seconds:g} paces it: {rate:,.1f}/s"
         case Limit.QUOTA:
