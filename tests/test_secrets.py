@@ -33,7 +33,7 @@ class GuardedStack(Stack):
         self.environment |= {
             "REDIS_PUBSUB_URL": f"redis://{USER}127.0.0.1:{port['redis']}/0",
             "REDIS_CELERY_URL": f"redis://127.0.0.1:{port['broker']}/0?username=default&password={SECRET}",
-            "PUSH_URL": f"http://me:{SECRET}@127.0.0.1:{port['endpoint']}/push?token={SECRET}&{SECRET}",
+            "PUSH_URL": f"http://me:{SECRET}@127.0.0.1:{port['endpoint']}/push/{SECRET}?token={SECRET}&{SECRET}",
             "MONITOR_URL": f"http://me:{SECRET}@127.0.0.1:{port['monitor']}",
             "AWS_ENDPOINT_URL_SQS": f"http://me:{SECRET}@127.0.0.1:{port['sqs']}/?token={SECRET}",
             "AWS_SECRET_ACCESS_KEY": SECRET,
@@ -140,6 +140,10 @@ def fail():
 thread = threading.Thread(target=fail)
 thread.start()
 thread.join()
+import gevent
+greenlet = gevent.spawn(fail)
+greenlet.join()
+print("http://me:hunter2@host/?token=hunter2")
 fail()
 """
     done = subprocess.run(
@@ -149,5 +153,6 @@ fail()
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 1 and SECRET not in done.stderr
-    assert done.stderr.count("OSError: http://***@host/?token=***") == 2
+    assert done.returncode == 1 and SECRET not in done.stderr + done.stdout
+    assert done.stderr.count("OSError: http://***@host/?token=***") == 3
+    assert done.stdout == "http://***@host/?token=***\n"

@@ -20,7 +20,7 @@ from queuebench.message import Message
 from queuebench.pipeline.gate import Gate
 from queuebench.pipeline.pauses import pause_seconds, retry_after_seconds
 from queuebench.plumbing.http_post import Answer, NoConnectionError, Poster, PostError
-from queuebench.plumbing.printable import printable
+from queuebench.plumbing.printable import printable, safe_url
 
 SAY_EVERY_SECONDS = 5.0
 LONGEST_KEY = 2000
@@ -199,7 +199,7 @@ class Pusher:
 
 def _reason(answer: Answer) -> str:
     if 300 <= answer.status < 400:
-        where = f" to {printable(answer.location.partition('?')[0])}" if answer.location else ""
+        where = f" to {printable(safe_url(answer.location))}" if answer.location else ""
         return f"the endpoint answered {answer.status}, a redirect{where}: PUSH_URL must be the final address"
     return f"the endpoint answered {answer.status}"
 

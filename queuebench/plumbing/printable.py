@@ -9,6 +9,7 @@ import re
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from types import TracebackType
 
 HIDDEN = "***"
@@ -17,14 +18,23 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://\S+")
 # As in "Max retries exceeded with url: /push?token=…".
 _PATH_WITH_QUERY = re.compile(r"(?<![\w.:/@*\-])/[^\s?'\"]*\?\S+")
 _CLOSING = "'\"`)]}>,.;:!"
+# As in "Max retries exceeded with url: /services/T0/B0/…".
+_PATH_OF_REQUEST = re.compile(r"(?<=with url: )/\S*")
 _AUTHORITY = re.compile(r"(?:.*@)?(?:\[[^\]]*\]|[^:@\[\]]+)(:[0-9]{0,5})?", re.DOTALL)
 _PATH_PARAMETER = re.compile(r"(;[^=/;]*=)[^/;]+")
+# The first part of a path says which service is meant. What comes after it may be a key, as in the address
+# of a webhook, and so may a first part that is no word.
+_WORD = re.compile(r"[A-Za-z._-]{1,20}(;.*)?")
+_DATABASE = re.compile(r"[0-9]{1,6}")
+_WITH_DATABASE = frozenset({"redis", "rediss", "leased"})
+_WITH_FILE = frozenset({"unix", "socket", "redis+socket", "leased+socket", "file"})
 
 
 def safe_url(url: str) -> str:
     """Return a URL, however malformed, without its user, its password and the values of its query.
 
-    What comes back stays as it is when it is given again. Of a fragment nothing is left.
+    Of a fragment nothing is left, and of a path the first part, if that is a word; all of one that names a
+    file. What comes back stays as it is when it is given again.
     """
     scheme, mark, rest = url.partition("://")
     if not mark:
@@ -32,7 +42,7 @@ def safe_url(url: str) -> str:
     rest = _without_user(rest, may_have_at_in_path=scheme.lower() in ("http", "https"))
     rest, _, fragment = rest.partition("#")
     path, question, query = rest.partition("?")
-    shown = scheme + mark + _PATH_PARAMETER.sub(rf"\1{HIDDEN}", path)
+    shown = scheme + mark + _without_rest(_PATH_PARAMETER.sub(rf"\1{HIDDEN}", path), scheme.lower())
     if question:
         shown += "?" + re.sub(r"[^&;]+", lambda part: _parameter(part[0]), query)
     return shown + (f"#{HIDDEN}" if fragment else "")
@@ -48,7 +58,22 @@ def _without_user(rest: str, may_have_at_in_path: bool) -> str:
         if cut < 0 and fits[1]:
             # "user:1/2@host": a password or a port and a path; the first would be a secret.
             cut = rest.rfind("@", 0, rest.find("?") if "?" in rest else len(rest))
+    if cut < 0 and end and not fits and not rest.startswith(HIDDEN):
+        # No host, and no @ behind what should stand before one: a password, most likely.
+        return HIDDEN + rest[end:]
     return rest if cut < 0 else f"{HIDDEN}@{rest[cut + 1 :]}"
+
+
+def _without_rest(path: str, scheme: str) -> str:
+    """Leave out what of a path, the host before it, may be a key."""
+    host, slash, path = path.partition("/")
+    if not slash or not path or scheme in _WITH_FILE:
+        return host + slash + path
+    first, more, rest = path.partition("/")
+    shown = bool(_WORD.fullmatch(first)) or (scheme in _WITH_DATABASE and bool(_DATABASE.fullmatch(first)))
+    if not shown:
+        return f"{host}/{HIDDEN}"
+    return f"{host}/{first}{more}{HIDDEN if rest else ''}"
 
 
 def _parameter(part: str) -> str:
@@ -64,6 +89,8 @@ def safe_text(text: str) -> str:
         text = _URL.sub(_safe_match, text)
     if "?" in text:
         text = _PATH_WITH_QUERY.sub(_safe_match, text)
+    if "with url: " in text:
+        text = _PATH_OF_REQUEST.sub(_safe_match, text)
     return text
 
 
@@ -92,15 +119,25 @@ def escape_record(record: logging.LogRecord) -> bool:
 
 
 def make_output_safe() -> None:
-    """Have stdout and stderr escape what their encoding lacks, and tracebacks show no secret of a URL."""
+    """Have stdout and stderr escape what their encoding lacks, and hide a URL's secrets, whoever writes."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+        if isinstance(stream, io.TextIOWrapper) and "write" not in vars(stream):
             with contextlib.suppress(ValueError, OSError):
                 stream.reconfigure(errors="backslashreplace")
+            # On the stream itself: gevent's hub, Celery's banner and others' loggers write there as well.
+            vars(stream)["write"] = _safe_writer(stream.write)
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _show_uncaught
     if threading.excepthook is threading.__excepthook__:
         threading.excepthook = _show_uncaught_in_thread
+
+
+def _safe_writer(write: Callable[[str], int]) -> Callable[[str], int]:
+    def write_safely(text: str) -> int:
+        write(safe_text(text))
+        return len(text)
+
+    return write_safely
 
 
 def _show_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
