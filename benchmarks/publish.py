@@ -14,6 +14,7 @@ from queuebench.load import pacing
 from queuebench.load.bodies import Texts
 from queuebench.measuring.telemetry import Telemetry
 from queuebench.pipeline.flood import Flood
+from queuebench.plumbing.outage import Outage
 from queuebench.queues import Queue
 from queuebench.queues.redis_list import RedisList
 
@@ -22,7 +23,8 @@ RUN = "20261123-120000-redis-a1b2"
 
 def flood(queue: Queue, messages: int) -> Flood:
     """Return what a publisher runs, without a monitor."""
-    return Flood(queue, RUN, 0, messages, pacing.Flood(), Telemetry("publisher"))
+    outage = Outage("publisher", "the queue")
+    return Flood(queue, RUN, 0, messages, pacing.Flood(), Telemetry("publisher"), outage)
 
 
 def bodies(messages: int) -> list[bytes]:

@@ -24,3 +24,7 @@ class QueueError(QueueBenchError):
 
 class Unreachable(QueueError):
     """The server did not answer; the same call may succeed later."""
+
+
+class TryLater(Unreachable):
+    """The server answers, and refuses for now."""

@@ -53,15 +53,16 @@ class Server:
     def __init__(self, binary: str, folder: Path) -> None:
         self.binary, self.folder, self.port = binary, folder, free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.client = redis.Redis(port=self.port)
+        self.client = redis.Redis(port=self.port, protocol=2)
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *more: str) -> None:
         options = {"port": self.port, "bind": "127.0.0.1", "dir": self.folder, "save": ""}
         options |= {"appendonly": "yes", "appendfsync": "always", "unixsocket": self.folder / "socket"}
         command = [
             self.binary,
             *(str(part) for name, value in options.items() for part in (f"--{name}", value)),
+            *more,
         ]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         until(self.answers, "the server answers")
@@ -87,7 +88,7 @@ class Worker:
     ):
         self.log, self.done = folder / "worker.log", folder / "done"
         self.done.touch()
-        kind = options.pop("transport", "leased")
+        kind, is_quiet = options.pop("transport", "leased"), options.pop("quiet", True)
         self.environment = os.environ | {
             "APP_URL": server.url,
             "APP_TRANSPORT": str(kind),
@@ -96,7 +97,8 @@ class Worker:
             "APP_OPTIONS": json.dumps({"lease_seconds": 1} | options if kind == "leased" else {}),
             "PYTHONPATH": str(ROOT),
         }
-        quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "info"]
+        quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"] if is_quiet else []
+        quiet += ["-l", "info"]
         self.command = [sys.executable, "-m", "celery", "-A", "tests.transport_app", "worker"]
         self.command += ["-P", pool, "-c", str(slots), *quiet, *arguments]
         self.process: subprocess.Popen[bytes] | None = None

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from kombu.connection import Connection
 from kombu.utils import json as kombu_json
 
 from queuebench.broker import dead_letters, transport
 from queuebench.broker.dead_letters import DeadLetter
+from queuebench.broker.transport import rights
 from queuebench.errors import MessageError, QueueError
 from queuebench.plumbing.redis_client import MARKER_SECONDS, connect, explained, largest_fetched
+from queuebench.plumbing.redis_rights import NOWHERE, Needs, key, require, together
 from queuebench.queues.base import Depth
 
 CELERY_QUEUE = "celery"
 OPEN_RUN = "open_run"
+Use = Literal["hand over", "work", "drain", "look", "list", "resend"]
 
 PAGE_BYTES = 1024 * 1024
 
@@ -59,14 +62,33 @@ class Broker:
         self.client = connect(url)
         self._largest: int | None = None  # asked again after each failure: that may have been the reason
 
-    def check(self) -> None:
-        """Raise unless the broker answers.
+    def check(self, use: Use, queues: Sequence[str] = (CELERY_QUEUE,)) -> None:
+        """Raise unless the broker answers, and lets its user do what a role has to.
 
         Raises:
             QueueError: it does not.
         """
-        with explained(self.client):
-            self.client.ping()
+        require(self.client, self._needs(use, queues))
+
+    def _needs(self, use: Use, queues: Sequence[str]) -> Needs:
+        letters, counting = key(dead_letters.KEY), rights.to_count(CELERY_QUEUE)
+        if use == "work":
+            db = int(self.client.connection_pool.connection_kwargs.get("db") or 0)
+            return rights.to_work(queues, dead_letters.KEY, db)
+        if use == "drain":
+            return {key(f"{CELERY_QUEUE}*", CELERY_QUEUE): "RPOP"}
+        if use == "list":
+            return {letters: "EVAL LRANGE"}
+        if use == "resend":
+            return together(rights.to_put(CELERY_QUEUE), {letters: "EVAL LLEN LRANGE LREM"})
+        if use == "look":
+            return together(counting, {letters: "EVAL LLEN LRANGE", key(OPEN_RUN): "GET SET"})
+        broken = {letters: "EVAL RPUSH", key("dead-lettered:*"): "EVAL GET SET", NOWHERE: "MULTI EXEC"}
+        return together(
+            counting,
+            broken,
+            {key(f"{CELERY_QUEUE}*", CELERY_QUEUE): "LPUSH", key("handed-over:*"): "WATCH GET SET"},
+        )
 
     def add_dead_letter(self, letter: DeadLetter) -> None:
         """Keep what is given up.
@@ -173,6 +195,7 @@ class Broker:
                         task_id=task_id or None,
                         connection=connection,
                         ignore_result=True,
+                        retry=False,
                     )
                 return
             message.pop("deaths", None)

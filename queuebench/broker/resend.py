@@ -9,18 +9,21 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from functools import partial
 
 from queuebench import settings as settings_module
-from queuebench.broker.broker import Broker
+from queuebench.broker.broker import Broker, Use
 from queuebench.broker.dead_letters import DeadLetter
-from queuebench.errors import MessageError, QueueError, Unreachable
+from queuebench.errors import MessageError, QueueError, TryLater, Unreachable
 from queuebench.message import decode
+from queuebench.plumbing.outage import GIVE_UP_SECONDS, Outage, persist
 from queuebench.plumbing.printable import printable
 from queuebench.queues import Queue, open_queue
 
 SHOWN_CHARACTERS = 100
-SEND_TRIES = 10
+REFUSALS = 10
 PAUSE_SECONDS = 0.5
+ROLE = "queuebench dead-letters"
 
 
 def main(argv: list[str]) -> int:
@@ -38,6 +41,8 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     settings = settings_module.load()
     broker = Broker(settings.redis_celery_url)
+    use: Use = "list" if options.action == "list" else "resend"
+    persist(Outage(ROLE, "the broker"), "start", lambda: broker.check(use), GIVE_UP_SECONDS, TryLater)
     if options.action == "list":
         return _list(broker)
     queue = open_queue(settings.queue, settings.options())
@@ -74,46 +79,54 @@ def _start(body: bytes) -> str:
 
 def _resend(broker: Broker, queue: Queue, label: str) -> int:
     """Send what was there at the start, each letter once: one that dies again is not sent again now."""
-    count = broker.count_dead_letters()
-    if count:
+    at_broker, at_queue = Outage(ROLE, "the broker"), Outage(ROLE, f"the queue ({label})")
+
+    def check() -> None:
+        queue.try_rights("send")
         queue.check()
+
+    count = persist(at_broker, "count", broker.count_dead_letters, GIVE_UP_SECONDS)
+    if count:
+        persist(at_queue, "start", check, GIVE_UP_SECONDS, TryLater)
     stayed = 0
     for number in range(1, count + 1):
-        record = next(broker.dead_letters(stayed, stayed), None)
+        read = partial(_record_at, broker, stayed)
+        record = persist(at_broker, "read", read, GIVE_UP_SECONDS)
         if record is None:
             break
         try:
-            _send(broker, queue, record, number)
-        except MessageError as error:
+            letter = DeadLetter.decode(record)
+            if letter.kind == "task":
+                put = partial(broker.put_task, letter.body, letter.id)
+                persist(at_broker, "send", put, GIVE_UP_SECONDS)
+            else:
+                decode(letter.body)
+                persist(at_queue, "send", partial(_publish, queue, letter, number), GIVE_UP_SECONDS)
+        except Unreachable:
+            raise
+        except (MessageError, QueueError) as error:
             stayed += 1
             print(f"stays: {line_of(record)}: {printable(str(error))}", file=sys.stderr)
         else:
-            broker.forget_dead_letter(record)
+            forget = partial(broker.forget_dead_letter, record)
+            persist(at_broker, "forget", forget, GIVE_UP_SECONDS)
     print(f"{count - stayed:,} of {count:,} dead letters sent again: messages to {label}, tasks to Celery")
     return 1 if stayed else 0
 
 
-def _send(broker: Broker, queue: Queue, record: bytes, number: int) -> None:
-    """Send one letter; after an answer that never came, the same again.
+def _record_at(broker: Broker, position: int) -> bytes | None:
+    return next(broker.dead_letters(position, position), None)
+
+
+def _publish(queue: Queue, letter: DeadLetter, number: int) -> None:
+    """Send one message; after an answer that never came, the same again.
 
     Raises:
-        MessageError: it can't be sent; the text is the reason.
-        Unreachable: no answer, several times.
+        MessageError: the queue does not accept it.
+        Unreachable: no answer; call again.
     """
-    letter = DeadLetter.decode(record)
-    if letter.kind == "message":
-        decode(letter.body)
-    for left in reversed(range(SEND_TRIES)):
-        try:
-            if letter.kind == "task":
-                broker.put_task(letter.body, letter.id)
-                return
-            if not queue.publish([letter.body], 0, number):
-                return
-        except Unreachable:
-            if not left:
-                raise
-        except QueueError as error:
-            raise MessageError(str(error)) from None
+    for _ in range(REFUSALS):
+        if not queue.publish([letter.body], 0, number):
+            return
         time.sleep(PAUSE_SECONDS)
     raise MessageError("the queue does not accept it")

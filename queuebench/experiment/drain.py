@@ -21,9 +21,10 @@ from queuebench import settings as settings_module
 from queuebench.broker.broker import Broker
 from queuebench.endpoint.endpoint import Receive, Scope, Send, answer_get
 from queuebench.endpoint.tally import Tally
-from queuebench.errors import QueueError
+from queuebench.errors import QueueError, TryLater
 from queuebench.measuring.records import Count, Stage
 from queuebench.measuring.telemetry import Telemetry
+from queuebench.plumbing.outage import Outage, persist
 from queuebench.plumbing.serve import serve
 
 MOST_TASKS, MOST_BYTES = 1000, 4 * 2**20  # that one call takes
@@ -114,6 +115,6 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     settings = settings_module.load()
     broker = Broker(settings.redis_celery_url)
-    broker.check()
+    persist(Outage("drain", "the broker"), "start", lambda: broker.check("drain"), on=TryLater)
     telemetry = Telemetry("drain", settings.monitor_url)
     return serve(Drain(broker, telemetry), "drain", options.host, options.port, telemetry)

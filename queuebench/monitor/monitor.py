@@ -60,6 +60,7 @@ class Monitor:
         self._files = Files(results)
         self._history = History(results)
         self._probe = Probe(settings)
+        self._probe.check()
         self._probing = threading.Lock()  # held over I/O, and so by nobody who only wants to know
         self._watched: deque[Run] = deque(maxlen=MOST_WATCHED)
         self._watched_at = 0.0

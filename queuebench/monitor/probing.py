@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +18,7 @@ from urllib3.exceptions import DecodeError, HTTPError
 
 from queuebench.broker import dead_letters
 from queuebench.broker.broker import Broker
-from queuebench.errors import MessageError, QueueError
+from queuebench.errors import MessageError, QueueError, Unreachable
 from queuebench.measuring import redis_usage
 from queuebench.measuring.ranges import Ranges
 from queuebench.measuring.records import (
@@ -92,6 +94,17 @@ class Probe:
         self._config: dict[str, tuple[str, dict[str, str]]] = {}
         self._measured: Mapping[str, int] = {}
         self._dead_seen = _Seen()
+        self._told: set[str] = set()
+
+    def check(self) -> None:
+        """Raise unless the servers let their users look, as far as they answer.
+
+        Raises:
+            QueueError: something is missing; the text says what, and how to grant it.
+        """
+        for try_rights in (partial(self._queue.try_rights, "look"), partial(self._broker.check, "look")):
+            with contextlib.suppress(Unreachable):
+                try_rights()
 
     def begin(self) -> Sample:
         """Look at what there is before a run is opened; what is there belongs to none."""
@@ -223,7 +236,7 @@ class Probe:
     def _look_at_servers(self) -> dict[str, tuple[dict[str, Any], dict[str, str]]]:
         infos = {}
         for name, client in self._redis.items():
-            with contextlib.suppress(QueueError), explained(client):
+            with self._optional("INFO", f"what the Redis of the {name} used is not known"), explained(client):
                 info: Any = client.info()
                 infos[name] = (info, self._configuration(name, client, str(info.get("run_id"))))
         return infos
@@ -233,10 +246,23 @@ class Probe:
         known = self._config.get(name)
         if known is None or known[0] != run_id:
             config: Any = {}
-            with contextlib.suppress(QueueError), explained(client):
+            loss = f"how often the Redis of the {name} writes to its disk is not known"
+            with self._optional("CONFIG GET", loss), explained(client):
                 config = client.config_get("appendonly", "appendfsync")
             known = self._config[name] = (run_id, config)
         return known[1]
+
+    @contextlib.contextmanager
+    def _optional(self, command: str, loss: str) -> Iterator[None]:
+        """Do without what a server refuses, and say once what that leaves unknown."""
+        try:
+            yield
+        except Unreachable:
+            pass
+        except QueueError as error:
+            if loss not in self._told:
+                self._told.add(loss)
+                print(f"monitor: {error}; without {command}, {loss}", file=sys.stderr, flush=True)
 
     def _depth(self) -> Held | None:
         with contextlib.suppress(QueueError):

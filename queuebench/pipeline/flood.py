@@ -13,9 +13,9 @@ from queuebench.load.bodies import Texts
 from queuebench.load.pacing import Schedule
 from queuebench.measuring.records import Count, Stage
 from queuebench.measuring.telemetry import Telemetry
+from queuebench.plumbing.outage import GIVE_UP_SECONDS, Outage
 from queuebench.queues import Queue
 
-GIVE_UP_SECONDS = 60.0  # without one message accepted
 LONGEST_PAUSE_SECONDS = 2.0
 # So many latenesses of a batch are recorded, each for its neighbours too: all would cost as much as sending.
 LATENESSES = 20
@@ -58,9 +58,11 @@ class Flood:
         messages: int,
         schedule: Schedule,
         telemetry: Telemetry,
+        outage: Outage,
         batch: int = 0,
         one_by_one: bool = False,
     ) -> None:
+        self._outage = outage
         self._queue, self._run, self._telemetry = queue, run, telemetry
         self._first, self._end, self._batch = first, first + messages, batch
         self._lanes, self._most = (1, 1) if one_by_one else (queue.sends, queue.batch_size)
@@ -141,6 +143,7 @@ class Flood:
                 refused = list(self._queue.publish(bodies, lane, batch))
             except Unreachable as error:
                 # The reply may be lost, not the messages: the same batch again, under the same number.
+                self._outage.away(f"send {lane}", error)
                 if self._out_of_patience(str(error)) or self.stopping.wait(pause):
                     return batch
                 pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
@@ -148,6 +151,7 @@ class Flood:
             except QueueError as error:
                 self._fail(str(error))
                 return batch
+            self._outage.back(f"send {lane}")
             self._count(numbers, refused, began_at, time.perf_counter() - began)
             if not refused:
                 return batch

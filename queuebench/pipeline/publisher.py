@@ -14,7 +14,7 @@ from typing import Any
 
 from queuebench import prices
 from queuebench import settings as settings_module
-from queuebench.errors import SettingsError
+from queuebench.errors import SettingsError, TryLater
 from queuebench.figures import comparison
 from queuebench.figures.records import Summary, to_summary
 from queuebench.figures.requirement import Requirement
@@ -24,6 +24,7 @@ from queuebench.measuring.client import MonitorClient, MonitorError
 from queuebench.measuring.records import Stage
 from queuebench.measuring.telemetry import Telemetry
 from queuebench.pipeline.flood import Flood, Outcome
+from queuebench.plumbing.outage import GIVE_UP_SECONDS, Outage, persist
 from queuebench.queues import open_queue
 from queuebench.report import progress
 from queuebench.settings import Settings
@@ -84,6 +85,7 @@ class Publication:
         self._telemetry = Telemetry("publisher", settings.monitor_url, requests_made=self._queue.requests)
         self._monitor = MonitorClient(settings.monitor_url) if settings.monitor_url else None
         self._flood: Flood | None = None
+        self._outage = Outage("publisher", f"the queue ({settings.queue_label})")
         self._stopped = False
 
     def run(self) -> int:
@@ -94,7 +96,7 @@ class Publication:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        self._queue.check()
+        persist(self._outage, "start", self._check_queue, GIVE_UP_SECONDS, TryLater)
         self._say_what_it_costs()
         self._telemetry.start()
         worst = 0
@@ -108,6 +110,10 @@ class Publication:
             self._queue.close()
             self._telemetry.close()
         return worst
+
+    def _check_queue(self) -> None:
+        self._queue.try_rights("send")
+        self._queue.check()
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         if self._stopped:
@@ -130,6 +136,7 @@ class Publication:
             OPEN_ENDED if messages is None else messages,
             self._pacing.schedule(),
             self._telemetry,
+            self._outage,
             burst * BATCHES_PER_BURST,
             one_by_one=bool(self._settings.publisher_delay),
         )

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import attrgetter
 from types import FrameType
@@ -15,11 +15,12 @@ from typing import Any
 
 from queuebench.broker.broker import Broker
 from queuebench.broker.dead_letters import DeadLetter
-from queuebench.errors import MessageError, QueueError, Unreachable
+from queuebench.errors import MessageError, QueueError, TryLater, Unreachable
 from queuebench.measuring.records import Count, Stage
 from queuebench.measuring.telemetry import Telemetry
 from queuebench.message import Message, decode
 from queuebench.pipeline.hand_over import HandOver
+from queuebench.plumbing.outage import Outage, persist
 from queuebench.queues import Batch, open_queue
 from queuebench.settings import Settings, load
 
@@ -60,7 +61,8 @@ class Subscription:
         self._stopping = threading.Event()
         self._failure: Exception | None = None
         self._busy: set[int] = set()
-        self._said_at = 0.0
+        self._queue_outage = Outage("subscriber", f"the queue ({settings.queue_label})")
+        self._broker_outage = Outage("subscriber", "the broker")
 
     def run(self) -> int:
         """Work until SIGTERM or Ctrl-C; return 0, or 1 where the queue refused.
@@ -70,10 +72,10 @@ class Subscription:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        self._queue.check()
+        persist(self._queue_outage, "start", self._check_queue, on=TryLater)
         if self._queue.warning:
             print(f"subscriber: {self._queue.warning}", file=sys.stderr, flush=True)
-        self._broker.check()
+        persist(self._broker_outage, "start", lambda: self._broker.check("hand over"), on=TryLater)
         lanes = [
             threading.Thread(target=self._work, args=(lane,), name=f"lane-{lane}", daemon=True)
             for lane in range(self._queue.receivers)
@@ -97,6 +99,10 @@ class Subscription:
         print("subscriber: stopped", flush=True)
         return 0
 
+    def _check_queue(self) -> None:
+        self._queue.try_rights("receive")
+        self._queue.check()
+
     def _await(self, lanes: Sequence[threading.Thread]) -> None:
         """Wait for the lanes to end; one that only waits for messages has none to lose."""
         stopped_at = time.monotonic()
@@ -113,10 +119,14 @@ class Subscription:
         hand_over = HandOver(self._broker, *self._tasks, self._settings.shipments_per_task)
         batches, is_idle = 0, True
         while not self._stopping.is_set():
+            outage, act = self._broker_outage, "count"
             try:
                 self._wait_for_room()
+                outage.back(act)
+                outage, act = self._queue_outage, "receive"
                 called_at = time.time()
                 batch = self._queue.receive(lane, self._queue.wait_seconds)
+                outage.back(act)
                 if batch is None:
                     is_idle = True
                     continue
@@ -125,7 +135,7 @@ class Subscription:
                 self._pass_on(batch, hand_over, batches, None if is_idle else called_at)
                 is_idle = False
             except Unreachable as error:
-                self._say(error)
+                outage.away(act, error)
                 self._stopping.wait(1.0)
             except Exception as error:
                 # A lane that is gone would be missed by nobody: end, and be started again.
@@ -150,11 +160,14 @@ class Subscription:
         received_at, received = time.time(), time.perf_counter()
         began_at = fetch_began_at(batch, called_at, received_at)
         messages, broken = read(batch)
-        if not self._persist(lambda: hand_over.hand_over(messages, broken, number), batch.deadline):
+        broker, queue = self._broker_outage, self._queue_outage
+        if not self._persist(
+            broker, "hand over", lambda: hand_over.hand_over(messages, broken, number), batch.deadline
+        ):
             return
         handed_over_at, seconds = time.time(), time.perf_counter() - received
         # What was handed over and not acknowledged comes again: a duplicate, so try as long as it helps.
-        self._persist(lambda: self._queue.acknowledge(batch), batch.deadline)
+        self._persist(queue, "acknowledge", lambda: self._queue.acknowledge(batch), batch.deadline)
         for (run, intended_at), group in groupby(messages, key=attrgetter("run", "intended_at")):
             count = len(list(group))
             waits = ((received_at - intended_at, count),) if intended_at is not None else ()
@@ -178,23 +191,19 @@ class Subscription:
                 letter.run, Stage.QUEUE_WAIT, counts={Count.RECEIVED: 1, Count.DEAD_LETTERED: 1}
             )
 
-    def _persist(self, act: Any, deadline: float) -> bool:
+    def _persist(self, outage: Outage, name: str, act: Callable[[], None], deadline: float) -> bool:
         """Repeat an act while its server does not answer; False: it is no use any more."""
         pause = 0.05
         while True:
             try:
                 act()
+                outage.back(name)
                 return True
             except Unreachable as error:
-                self._say(error)
+                outage.away(name, error)
                 if time.monotonic() + pause > deadline or self._stopping.wait(pause):
                     return False
                 pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
-
-    def _say(self, error: QueueError) -> None:
-        if time.monotonic() - self._said_at > 5.0:
-            self._said_at = time.monotonic()
-            print(f"subscriber: {error}; trying again", file=sys.stderr, flush=True)
 
 
 def fetch_began_at(batch: Batch, called_at: float | None, received_at: float) -> float:

@@ -11,7 +11,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from celery import bootsteps, signals
@@ -20,16 +20,17 @@ from celery.worker import state
 from kombu.utils.json import dumps
 
 from queuebench.broker import dead_letters
-from queuebench.broker.broker import Broker
+from queuebench.broker.broker import CELERY_QUEUE, Broker
 from queuebench.broker.transport.celery import Request
 from queuebench.broker.transport.poller import wake_all
-from queuebench.errors import MessageError, QueueBenchError
+from queuebench.errors import MessageError, QueueBenchError, TryLater
 from queuebench.measuring.records import Count, Stage
 from queuebench.measuring.telemetry import Telemetry
 from queuebench.message import Message
 from queuebench.pipeline.post import Course, GivenUp, Pusher, Stopped
 from queuebench.pipeline.slots import Slots
 from queuebench.plumbing import open_files
+from queuebench.plumbing.outage import Outage, persist
 from queuebench.plumbing.printable import escape_record, safe_url
 from queuebench.settings import Settings
 
@@ -192,10 +193,12 @@ class Worker:
         ):
             signal.connect(receiver, weak=False)
 
-    def _check(self, **_: Any) -> None:
+    def _check(self, options: Mapping[str, Any] | None = None, **_: Any) -> None:
         open_files.raise_limit()
+        queues = (options or {}).get("queues") or [CELERY_QUEUE]
         try:
-            self._broker.check()
+            outage = Outage("worker", "the broker")
+            persist(outage, "start", lambda: self._broker.check("work", queues), on=TryLater)
             self._pusher.check()
         except QueueBenchError as error:
             print(f"worker: {error}", file=sys.stderr)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha1
 from typing import Any
 
 from redis import Redis, exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from queuebench.errors import QueueError, Unreachable
+from queuebench.errors import QueueError, TryLater, Unreachable
 from queuebench.plumbing import redis_url
 from queuebench.plumbing.printable import safe_text, safe_url
 
@@ -58,6 +59,7 @@ def connect(url: str) -> Redis:
         retry=Retry(NoBackoff(), 0),
         socket_timeout=SOCKET_TIMEOUT_SECONDS,
         socket_connect_timeout=5.0,
+        protocol=2,  # the newer one begins with HELLO, which some servers lack or refuse
         max_connections=MOST_CONNECTIONS,
     )
 
@@ -97,12 +99,18 @@ def largest_fetched(client: Redis) -> int:
     return longest_reply(limits.get(OUTPUT_LIMIT, ""))
 
 
+def is_full(error: BaseException) -> bool:
+    """Tell whether a Redis refused for want of memory."""
+    return isinstance(error, exceptions.OutOfMemoryError) or "OOM" in str(error)
+
+
 @contextmanager
 def explained(client: Redis) -> Iterator[None]:
     """Turn redis-py's errors into ours.
 
     Raises:
-        Unreachable: no answer, or one of `NOT_NOW`.
+        TryLater: one of `NOT_NOW`.
+        Unreachable: no answer.
         QueueError: the server refused.
     """
     try:
@@ -110,12 +118,13 @@ def explained(client: Redis) -> Iterator[None]:
     except (exceptions.AuthenticationError, exceptions.AuthorizationError) as error:
         raise QueueError(f"{address(client)} refused the user or password: {error}") from error
     except (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ResponseError) as error:
-        if isinstance(error, exceptions.OutOfMemoryError) or "OOM" in str(error):
-            raise Unreachable(f"{address(client)} is at its maxmemory") from error
-        if is_not_now(error):
+        said = error.__cause__ if isinstance(error.__cause__, exceptions.ResponseError) else error
+        if is_full(said):
+            raise TryLater(f"{address(client)} is at its maxmemory") from error
+        if is_not_now(said):
             # Another server may have its address by now: who asks again asks over a new connection.
             client.connection_pool.disconnect(inuse_connections=False)
-            raise Unreachable(f"{address(client)} takes nothing for now: {_first_line(error)}") from error
+            raise TryLater(f"{address(client)} takes nothing for now: {_first_line(error)}") from error
         if isinstance(error, exceptions.ResponseError):
             raise QueueError(f"{address(client)} refused: {_first_line(error)}") from error
         raise Unreachable(f"{address(client)} does not answer: {_first_line(error)}") from error
@@ -128,6 +137,20 @@ def address(client: Redis) -> str:
         return safe_url(f"unix://{options['path']}")
     scheme = "rediss" if "ssl_cert_reqs" in options else "redis"
     return f"{scheme}://{options.get('host')}:{options.get('port', 6379)}/{options.get('db') or 0}"
+
+
+class Script:
+    """A Lua script, called by its digest, and sent whole to a server that has not got it."""
+
+    def __init__(self, client: Redis, source: str) -> None:
+        self._client, self._source = client, source
+        self._digest = sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+    def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        try:
+            return self._client.evalsha(self._digest, len(keys), *keys, *args)
+        except exceptions.NoScriptError:
+            return self._client.eval(self._source, len(keys), *keys, *args)
 
 
 class PushOnce:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+Use = Literal["send", "receive", "look"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ class Queue(ABC):
     @abstractmethod
     def check(self) -> None:
         """Raise unless the queue is there and can be used; may create it."""
+
+    def try_rights(self, use: Use) -> None:
+        """Raise unless it may be used so, as far as a server lets that be tried without effect."""
+        return
 
     @abstractmethod
     def publish(self, bodies: Sequence[bytes], lane: int, batch: int) -> Sequence[int]:

@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from queuebench.errors import QueueError
-from queuebench.plumbing.redis_client import PushOnce, connect, explained, largest_fetched
-from queuebench.queues.base import Batch, Depth, Queue
+from queuebench.plumbing.redis_client import PushOnce, Script, connect, explained, largest_fetched
+from queuebench.plumbing.redis_rights import NOWHERE, Needs, key, require
+from queuebench.queues.base import Batch, Depth, Queue, Use
 
 LEASE_SECONDS = 10.0
 RENEWALS_PER_LEASE = 4
@@ -136,10 +137,10 @@ class RedisList(Queue):
         self._id = uuid.uuid4().hex
         self._lease_ms = int(lease_seconds * 1000)
         self._consumers = f"{channel_name}:consumers"
-        self._receive = self._client.register_script(_RECEIVE)
-        self._acknowledge = self._client.register_script(_ACKNOWLEDGE)
-        self._give_back = self._client.register_script(_GIVE_BACK)
-        self._depth = self._client.register_script(_DEPTH)
+        self._receive = Script(self._client, _RECEIVE)
+        self._acknowledge = Script(self._client, _ACKNOWLEDGE)
+        self._give_back = Script(self._client, _GIVE_BACK)
+        self._depth = Script(self._client, _DEPTH)
         self._pushers = [
             PushOnce(self._client, channel_name, "RPUSH", f"{channel_name}:sent:{self._id}:{lane}")
             for lane in range(self.sends)
@@ -155,6 +156,9 @@ class RedisList(Queue):
             kind: Any = self._client.type(self.name)
         if kind not in (b"list", b"none"):
             raise QueueError(f"the key {self.name!r} (CHANNEL_NAME) holds a {kind.decode()}, not a list")
+
+    def try_rights(self, use: Use) -> None:
+        require(self._client, self._needs(use))
 
     def publish(self, bodies: Sequence[bytes], lane: int, batch: int) -> Sequence[int]:
         self._pushers[lane].push(bodies, batch)
@@ -216,6 +220,23 @@ class RedisList(Queue):
     def stop_renewing(self) -> None:
         """Let the leases run out, as they do when the process hangs."""
         self._closed.set()
+
+    def _needs(self, use: Use) -> Needs:
+        name, script = self.name, "EVALSHA EVAL"
+        queue, consumers = key(name), key(f"{name}:consumers")
+        held = key(f"{name}:in-flight:*")
+        if use == "send":
+            return {queue: "TYPE RPUSH", key(f"{name}:sent:*"): "WATCH GET SET", NOWHERE: "MULTI EXEC"}
+        if use == "look":
+            return {queue: f"{script} LLEN", consumers: f"{script} SMEMBERS", held: "LLEN"}
+        return {
+            queue: f"{script} TYPE LPOP LPUSH BLMOVE LMOVE",
+            consumers: f"{script} SADD SMEMBERS SREM",
+            held: f"{script} LRANGE RPUSH LMOVE UNLINK EXISTS",
+            key(f"{name}:{SET_ASIDE}"): f"{script} RPUSH",
+            key(f"{name}:lease:*"): f"{script} SET EXISTS PEXPIRE DEL",
+            key(f"{name}:batch:*"): f"{script} SET GET UNLINK DEL",
+        }
 
     def _restore(self, consumer: str) -> None:
         args: list[int | str] = [self.name, consumer, GIVEN_BACK_AT_ONCE, GIVEN_BACK_BYTES]

@@ -8,10 +8,10 @@ from typing import Any
 
 from celery import bootsteps, signals
 from celery.worker.consumer import Connection
-from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.request import Request as CeleryRequest
 from redis.exceptions import RedisError
 
+from queuebench.broker.transport.lasting import LastingConsumer
 from queuebench.broker.transport.link import url
 from queuebench.broker.transport.options import refuse_worker
 from queuebench.plumbing import redis_url as urls
@@ -63,11 +63,11 @@ class BrokerShown(bootsteps.StartStopStep):  # type: ignore[misc]
         return shown
 
 
-class Consumer(CeleryConsumer):  # type: ignore[misc]
+class Consumer(LastingConsumer):
     """A consumer that keeps as a dead letter what no task can be made of; Celery's own throws it away."""
 
-    class Blueprint(CeleryConsumer.Blueprint):  # type: ignore[misc]
-        default_steps = (*CeleryConsumer.Blueprint.default_steps, f"{__name__}:BrokerShown")
+    class Blueprint(LastingConsumer.Blueprint):
+        default_steps = (*LastingConsumer.Blueprint.default_steps, f"{__name__}:BrokerShown")
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         if self._buried(message, "neither a task nor anything else of Celery's"):

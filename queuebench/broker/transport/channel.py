@@ -12,7 +12,7 @@ from typing import Any
 from kombu.transport import redis as kombu_redis
 from kombu.utils.imports import symbol_by_name
 from kombu.utils.json import dumps
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from queuebench.broker.transport.envelope import (
     SetAside,
@@ -38,6 +38,7 @@ from queuebench.broker.transport.poller import Poller
 from queuebench.broker.transport.signals import stopping
 from queuebench.errors import SettingsError
 from queuebench.plumbing.printable import safe_url
+from queuebench.plumbing.redis_client import is_full
 
 LEASE_SECONDS = 12.0
 MAX_DEATHS = 5
@@ -46,6 +47,8 @@ COALESCE_SECONDS = 0.01
 TURN_SECONDS = 0.1
 FETCH_MAX = 1000
 REFUSED_SECONDS = 0.5
+POLL_SECONDS = 0.1
+BIND_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +62,7 @@ class Channel(kombu_redis.Channel):
     max_deaths = MAX_DEATHS
     dead_letters = "dead_letters"
     dead_letter_record: Callable[[bytes, str], bytes] = staticmethod(plain_record)
+    polls = False  # some servers refuse to tell of changes: they are asked instead
     # Without them a peer that vanished without a word is waited for without end.
     socket_timeout = 10.0  # type: ignore[assignment]
     socket_connect_timeout = 5.0  # type: ignore[assignment]
@@ -87,6 +91,7 @@ class Channel(kombu_redis.Channel):
         self._refused_until = 0.0
         self._refused = self._later = False
         self._largest = 0
+        self._unbound: dict[tuple[Any, ...], float] = {}
         self.broken = False
         super().__init__(*args, **kwargs)
         self.QoS = QoS  # there is no turning acknowledgements off
@@ -138,6 +143,8 @@ class Channel(kombu_redis.Channel):
         if self.refused_for() < PULSE_SECONDS:
             return 0
         try:
+            if self._unbound:
+                self.bind_late()
             delivered = self._fetch()
             if self._later and self._keeper is not None:
                 self._keeper.mark(self.qos.waiting)
@@ -281,16 +288,45 @@ class Channel(kombu_redis.Channel):
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         params: dict[str, Any] = super()._connparams(asynchronous)
-        if not asynchronous:
-            params["connection_class"] = patient(params["connection_class"])
+        params["protocol"] = 2  # the newer one begins with HELLO, which some servers lack or refuse
+        params["connection_class"] = patient(params["connection_class"])
         return params
 
-    def listen(self) -> Doorbell:
-        """Return the doorbell, connected."""
-        if self._doorbell is None:
-            self._doorbell = Doorbell(self.pool, self._link_up())
+    def refusal(self) -> NotNow | None:
+        """Return what a server says that takes no writes for now; one that is full takes some."""
+        link = Link(self.pool)
+        try:
+            link.command("MULTI")
+            link.command("ZREM", self.names[LEASES], "")
+        except NotNow as error:
+            return None if is_full(error) else error
+        finally:
+            link.close()
+        return None
+
+    def listen(self) -> Doorbell | None:
+        """Return the doorbell, connected; None where the server refuses to have one."""
+        if self._doorbell is None and not self.polls:
+            try:
+                self._doorbell = Doorbell(self.pool, self._link_up())
+            except ResponseError as error:
+                # For good, and said once: the same server refuses it to every connection.
+                Channel.polls = True
+                log.warning(
+                    "the broker refuses to tell of new messages (%s); asking for them every %g s instead",
+                    error,
+                    POLL_SECONDS,
+                )
             self._rang = True
         return self._doorbell
+
+    def look(self) -> float:
+        """Have the lists read when it is time to, where no doorbell rings; return how long to wait."""
+        left = self._last_claim + POLL_SECONDS - monotonic()
+        if left > 0:
+            return left
+        self._rang = True
+        return 0.0 if self.due() else POLL_SECONDS
 
     def hear(self) -> None:
         """Note that one of the lists has changed."""
@@ -401,6 +437,23 @@ class Channel(kombu_redis.Channel):
         super()._after_fork()
 
     # Queues
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        """Bind a queue; on a full server later, since this consumer may be the one that empties it."""
+        binding = (exchange, routing_key, pattern, queue)
+        try:
+            super()._queue_bind(*binding)
+            self._unbound.pop(binding, None)
+        except NotNow as error:
+            if not is_full(error):
+                raise
+            self._unbound[binding] = monotonic() + BIND_SECONDS
+
+    def bind_late(self) -> None:
+        """Try again what could not be bound."""
+        for binding, at in list(self._unbound.items()):
+            if at <= monotonic():
+                self._queue_bind(*binding)
 
     def _quarantine(self, queue: str) -> str:
         return f"{queue}{self.sep}{QUARANTINE}"

@@ -6,6 +6,7 @@ import contextlib
 import ssl
 from collections.abc import Sequence
 from functools import cache
+from hashlib import sha1
 from time import monotonic
 from typing import Any
 
@@ -31,11 +32,15 @@ def url(broker_url: str) -> str:
     return redis_url.parse(broker_url).for_kombu(SCHEME)
 
 
+@cache
+def _digest(script: str) -> str:
+    return sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
 class NotNow(RedisConnectionError):
     """The server refuses for now: it is to be waited for like one that is away."""
 
 
-@cache
 def patient(connection_class: type[Any]) -> type[Any]:
     """Return redis-py's connection class with what is refused for now raised as `NotNow`."""
 
@@ -59,7 +64,6 @@ class Link:
         if timeout_seconds is not None:
             options["socket_timeout"] = timeout_seconds
         self.connection = pool.connection_class(**options)
-        self._shas: dict[str, str] = {}
         self.connection.connect()
 
     def command(self, *args: Any) -> Any:
@@ -67,10 +71,8 @@ class Link:
         return self.connection.read_response()
 
     def run(self, script: str, keys: Sequence[str], *args: Any) -> Any:
-        if script not in self._shas:
-            self._shas[script] = self.command("SCRIPT", "LOAD", script)
         try:
-            return self.command("EVALSHA", self._shas[script], len(keys), *keys, *args)
+            return self.command("EVALSHA", _digest(script), len(keys), *keys, *args)
         except NoScriptError:
             return self.command("EVAL", script, len(keys), *keys, *args)
 

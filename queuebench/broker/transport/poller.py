@@ -6,12 +6,14 @@ import contextlib
 import socket
 from collections.abc import Iterable
 from queue import Empty
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from celery.signals import worker_shutting_down
 from kombu.transport import redis as kombu_redis
 
+from queuebench.broker.transport.link import PULSE_SECONDS
 from queuebench.broker.transport.signals import Deferred, stopping
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ class Poller(kombu_redis.MultiChannelPoller):
         self.waiting = False
         self._alarm: tuple[socket.socket, socket.socket] | None = None
         self._doorbells: dict[int, Channel] = {}
+        self._pulse_at = 0.0
 
     def wake(self) -> None:
         """End the wait in `get`, from any thread."""
@@ -66,6 +69,10 @@ class Poller(kombu_redis.MultiChannelPoller):
         for channel in list(self._channels):
             if channel.active_fanout_queues:
                 self._register_LISTEN(channel)
+        if monotonic() >= self._pulse_at:
+            # Two that are not answered, and kombu gives a connection for broadcasts up.
+            self._pulse_at = monotonic() + PULSE_SECONDS
+            self.maybe_check_subclient_health()
         self.waiting = True
         WAITING.add(self)
         # Broadcasts get their turn in a worker that is never idle, too.
@@ -90,9 +97,12 @@ class Poller(kombu_redis.MultiChannelPoller):
 
     def pulse(self, channel: Channel) -> float:
         """See to it that the channel's connections live; return how long the wait may be."""
-        self.maybe_check_subclient_health()
-        pauses = [channel._doorbell.pulse()] if channel._doorbell is not None else []
-        return min([channel.refused_for(), *pauses])
+        pauses = [channel.refused_for()]
+        if channel._doorbell is not None:
+            pauses.append(channel._doorbell.pulse())
+        elif channel.polls and pauses[0] == PULSE_SECONDS:
+            pauses.append(channel.look())
+        return min(pauses)
 
     def _fetch(self, channels: Iterable[Channel]) -> int:
         return sum([channel.fetch() for channel in channels])
@@ -105,10 +115,11 @@ class Poller(kombu_redis.MultiChannelPoller):
             for end in self._alarm:
                 end.setblocking(False)
             self.poller.register(self._alarm[0], self.eventflags)
-        fd = channel.listen().socket.fileno()
-        self.poller.register(fd, self.eventflags)
-        self._doorbells[fd] = channel
         channel.qos.on_settled = self.wake
+        if (doorbell := channel.listen()) is not None:
+            fd = doorbell.socket.fileno()
+            self.poller.register(fd, self.eventflags)
+            self._doorbells[fd] = channel
 
     def discard(self, channel: Channel) -> None:
         for fd, owner in list(self._doorbells.items()):
