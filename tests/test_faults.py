@@ -114,9 +114,9 @@ def test_the_page_counts_the_last_record_of_each_fault_and_shows_both_side_by_si
     ours, plain = "1 + 1 | 0 | 8 | 400 | 0 | 12.0", "1 | 4 | 7 | 0 | 9 (1 × the worker ended) | > 90"
     assert row == f"| kill -9 of the only worker | {ours} | {plain} |"
     assert "3 faults (1 with Redis, 2 with the local SQS" in text
-    assert "**lost 0**; 0 runs broke a promise. 1 others had" in text
-    assert "(lost in these two kinds: 5)" in text
-    assert "Plain Celery: 1 faults of the same kinds in 1 runs of 3,000 messages:\n**lost 4**" in text
+    assert "**lost 5**. 0 runs broke a promise; 1 others had" in text
+    assert "(these, and `everysec`) 5 were lost" in text
+    assert "**lost\n4**, 7 repeated, 0 set aside, 9 not back" in text
     assert "{" not in text
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 

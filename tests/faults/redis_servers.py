@@ -253,6 +253,7 @@ REFUSALS: Mapping[str, Refusal] = {
 
 def fail_over_as_planned(scene: Scene) -> int:
     """Change places with the replica; who is connected stays with the one that is only read from now."""
+    scene.messages *= 2
     begin(scene)
     server = scene.stack.layout.replica
     for number in range(2):

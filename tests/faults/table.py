@@ -97,15 +97,15 @@ def _longest(records: Sequence[Record]) -> str:
 def _words(ours: Sequence[Record], last: Sequence[Record], plain: Sequence[Record]) -> list[str]:
     faults = {queue: sum(record["repeats"] for record in last if record["queue"] == queue) for queue in BOTH}
     broken = {key_of(record) for record in last if record["flaws"]}
-    async_kinds = {kind.name for kind in KINDS if kind.loses}
+    forgetful = {kind.name for kind in KINDS if kind.loses}
     values = {
         "faults": sum(faults.values()),
         "redis": faults["REDIS"],
         "sqs": faults["SQS"],
         "runs": len(last),
         "messages": _sum(last, "published"),
-        "lost": _sum([record for record in last if record["kind"] not in async_kinds], "lost"),
-        "lost_with_server": _sum([record for record in last if record["kind"] in async_kinds], "lost"),
+        "lost": _sum(last, "lost"),
+        "lost_with_server": _sum([record for record in last if record["kind"] in forgetful], "lost"),
         "broken": len(broken),
         "mended": len({key_of(record) for record in ours if record["flaws"]} - broken),
         "plain_faults": sum(record["repeats"] for record in plain),
@@ -113,6 +113,7 @@ def _words(ours: Sequence[Record], last: Sequence[Record], plain: Sequence[Recor
         "plain_messages": _sum(plain, "published"),
         "plain_lost": _sum(plain, "lost"),
         "plain_repeated": _sum(plain, "duplicated"),
+        "plain_dead": _sum(plain, "dead_lettered"),
         "plain_waiting": _sum(plain, "waiting"),
         "seeds": ", ".join(str(seed) for seed in sorted({record["seed"] for record in [*last, *plain]})),
         "wait": f"{WAIT_SECONDS:g}",
