@@ -80,7 +80,7 @@ def plan(seed: int, faults: int, queues: Sequence[str], only: str = "", stock: b
     return planned
 
 
-def inflict(fault: Fault, stack: FaultStack, messages: int = 2000) -> dict[str, Any]:
+def inflict(fault: Fault, stack: FaultStack, messages: int = 1500) -> dict[str, Any]:
     """Do one fault and return its record; `flaws` says which promises were broken."""
     of = StockScene if isinstance(stack, StockStack) else Scene
     scene = of(stack, random.Random(f"{fault.seed}/{fault.number}"), messages)
