@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -163,27 +164,45 @@ def test_a_broker_that_is_away_is_one_line(environment: dict[str, Any]) -> None:
 
 
 def test_tasks_of_any_client_and_failed_ones_are_sent_again(environment: dict[str, str]) -> None:
-    protocol_1 = {"task": "push_data", "id": "a", "args": ["1", "x"], "kwargs": {}, "body": "e30="}
-    envelopes = [
+    # As celery-php and gocelery send them: protocol 1, whose headers are left out, null or a list.
+    call = {"task": "push_data", "id": "a", "args": ["1", "x"], "kwargs": {}, "retries": 0, "eta": None}
+    body = b64encode(json.dumps(call).encode()).decode()
+    properties = {"body_encoding": "base64", "delivery_tag": "x", "delivery_info": None}
+    envelopes: list[dict[str, Any]] = [
         {"body": "not base64", "headers": {"id": "b"}, "properties": {}},
-        {"body": "e30="},
-        protocol_1,
+        {"body": body, "content-type": "application/json", "properties": properties},
+        {"body": body, "content-type": "application/json", "headers": [], "properties": properties},
+        {
+            "body": body,
+            "headers": None,
+            "properties": {"delivery_info": {"routing_key": ["odd"], "priority": 3}},
+        },
     ]
-    call = DeadLetter(
-        "TypeError: x", b'{"task": "push_data", "args": ["1"], "kwargs": {}}', "task", "call-id"
-    )
+    calls = [
+        DeadLetter("x", b'{"task": "push_data", "args": ["1"], "kwargs": {}}', "task", "call-id"),
+        DeadLetter("no envelope", json.dumps(call).encode(), "task"),
+        DeadLetter("no envelope", b'{"task": "push_data", "kwargs": null}', "task", "bare"),
+    ]
+    stays = [
+        {"body": "e30="},
+        {"task": "push_data", "args": 5},
+        {"task": ["push_data"], "args": []},
+        {"task": "push_data", "args": [], "kwargs": [1]},
+    ]
     broker = bury(
         environment,
-        call,
-        *(DeadLetter("why", json.dumps(envelope).encode(), "task") for envelope in envelopes),
+        *calls,
+        *(DeadLetter("why", json.dumps(envelope).encode(), "task") for envelope in [*envelopes, *stays]),
     )
     sent = command(environment, "resend")
-    assert sent.returncode == 0, sent.stderr
+    assert sent.returncode == 1 and sent.stderr.count("no Celery task") == len(stays), sent.stderr
+    assert "Traceback" not in sent.stderr
     records: Any = broker.client.lrange("celery", 0, -1)
     back = [json.loads(record) for record in reversed(records)]
-    assert back[0]["headers"]["task"] == "push_data" and back[0]["headers"]["id"] == "call-id"
-    assert back[1:] == envelopes
-    assert broker.count_dead_letters() == 0
+    assert [one["headers"]["id"] for one in back[:3]] == ["call-id", "a", "bare"]
+    assert all(one["headers"]["task"] == "push_data" for one in back[:3])
+    assert back[3:] == envelopes
+    assert broker.count_dead_letters() == len(stays)
 
 
 def test_dead_letters_are_read_a_mib_at_a_time_and_what_no_client_may_fetch_comes_without_its_body(

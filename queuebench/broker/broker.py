@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from kombu.connection import Connection
+from kombu.exceptions import OperationalError
 from kombu.utils import json as kombu_json
 
 from queuebench.broker import dead_letters, transport
 from queuebench.broker.dead_letters import DeadLetter
 from queuebench.broker.transport import rights
-from queuebench.errors import MessageError, QueueError
-from queuebench.plumbing.redis_client import MARKER_SECONDS, connect, explained, largest_fetched
+from queuebench.errors import MessageError, QueueError, Unreachable
+from queuebench.plumbing.redis_client import MARKER_SECONDS, address, connect, explained, largest_fetched
 from queuebench.plumbing.redis_rights import NOWHERE, Needs, key, require, together
 from queuebench.queues.base import Depth
 
@@ -176,33 +177,49 @@ class Broker:
             message = json.loads(envelope)
         except (ValueError, RecursionError) as error:
             raise MessageError(f"no Celery task: {type(error).__name__}") from None
-        is_call = isinstance(message, dict) and isinstance(message.get("task"), str) and "args" in message
-        if not is_call and (not isinstance(message, dict) or "body" not in message):
+        if not isinstance(message, dict) or ("body" not in message and "task" not in message):
             raise MessageError("no Celery task: it has neither a body nor a call")
         if isinstance(message.get("set_aside"), str):
             raise MessageError(message["set_aside"])
-        with explained(self.client), Connection(transport.url(self._url)) as connection:
-            if is_call and "body" not in message:
-                # Here, because who only counts tasks need not wait for Celery to be imported.
-                from celery import Celery
+        try:
+            if "body" in message:
+                self._put_envelope(message)
+            else:
+                self._put_call(kombu_json.loads(envelope), task_id)
+        except OperationalError as error:
+            raise Unreachable(f"{address(self.client)} does not answer: {error}") from error
 
-                call = kombu_json.loads(envelope)
-                with Celery(broker=transport.url(self._url), set_as_current=False) as app:
-                    app.send_task(
-                        call["task"],
-                        call["args"],
-                        call.get("kwargs"),
-                        task_id=task_id or None,
-                        connection=connection,
-                        ignore_result=True,
-                        retry=False,
-                    )
-                return
-            message.pop("deaths", None)
-            properties = message.get("properties")
-            delivery = properties.get("delivery_info") if isinstance(properties, dict) else None
-            queue = delivery.get("routing_key") if isinstance(delivery, dict) else None
-            connection.default_channel._put(queue or CELERY_QUEUE, message)
+    def _put_envelope(self, message: dict[str, Any]) -> None:
+        if not isinstance(properties := message.get("properties"), dict):
+            raise MessageError("no Celery task: its envelope has no properties, so no worker can open it")
+        message.pop("deaths", None)
+        delivery = properties.get("delivery_info")
+        queue = delivery.get("routing_key") if isinstance(delivery, dict) else None
+        with explained(self.client), Connection(transport.url(self._url)) as connection:
+            connection.default_channel._put(queue if queue and type(queue) is str else CELERY_QUEUE, message)
+
+    def _put_call(self, call: dict[str, Any], task_id: str) -> None:
+        arguments, named, own_id = call.get("args") or [], call.get("kwargs") or {}, call.get("id")
+        if type(call["task"]) is not str or type(arguments) is not list or type(named) is not dict:
+            raise MessageError("no Celery task: a call has a name, a list of args and an object of kwargs")
+        # Here, because who only counts tasks need not wait for Celery to be imported.
+        from celery import Celery
+
+        url, own_id = transport.url(self._url), own_id if type(own_id) is str else ""
+        with (
+            explained(self.client),
+            Connection(url) as connection,
+            Celery(broker=url, set_as_current=False) as app,
+        ):
+            app.send_task(
+                call["task"],
+                arguments,
+                named,
+                task_id=task_id or own_id or None,
+                connection=connection,
+                ignore_result=True,
+                retry=False,
+            )
 
     def take_tasks(self, most: int) -> list[bytes]:
         """Take up to `most` envelopes off Celery's list for good, the oldest first: they are never run.
