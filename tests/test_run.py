@@ -383,3 +383,12 @@ def test_all_that_take_part_have_no_more_to_tell_than_a_run_takes(monkeypatch: p
     again.report(report("w", "worker", NOW + 9, runs=totals({Count.PUSHED: 9}, scattered[:20])), NOW)
     again.report(report("x", "worker", NOW, number=10**6, runs=totals({Count.PUSHED: 1}, scattered)), NOW)
     assert again.count(Count.PUSHED) == 10
+
+
+def test_one_that_was_silent_when_the_run_was_opened_is_measured_from_its_last_report() -> None:
+    before = report("w", "worker", NOW - 20, cpu_seconds=3.0, requests={"a": 5})
+    run = opened()
+    run.report(report("w", "worker", NOW + 2, cpu_seconds=7.0, requests={"a": 9}), NOW + 2, before)
+    (process,) = run.record.processes.values()
+    assert (process.baseline.cpu_seconds, process.latest.cpu_seconds) == (3.0, 7.0)
+    assert (process.baseline.requests, process.latest.requests) == ({"a": 5}, {"a": 9})

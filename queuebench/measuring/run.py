@@ -187,8 +187,13 @@ class Run:
             self._make_room(len(asked.accepted) - len(publisher.accepted))
             publishers[key] = replace(publishers[key], accepted=asked.accepted)
 
-    def report(self, report: ProcessReport, now: float) -> None:
+    def report(self, report: ProcessReport, now: float, earlier: ProcessReport | None = None) -> None:
         """Take the newest totals of a process; an older report never replaces a newer one.
+
+        Args:
+            report: the totals.
+            now: Unix seconds.
+            earlier: its last report, of before it took part; None: there was none.
 
         Raises:
             RunFull: too many processes take part, or have too much to tell.
@@ -201,7 +206,8 @@ class Run:
                     f"{MOST_PROCESSES:,} processes take part in the run, which is all that it takes"
                 )
             # What it cost before it began is its start-up, and that of an earlier run is not this one's.
-            baseline = _usage(report, now)
+            # One that was silent when the run was opened has done something for it by now.
+            baseline = _usage(earlier or report, now)
             if report.started_at >= self.record.started_at:
                 baseline = replace(
                     baseline, cpu_seconds=report.startup_cpu_seconds, requests={}, unassigned={}

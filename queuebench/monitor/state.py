@@ -107,7 +107,7 @@ class State:
             self._decided()
             if self._run is None or not self._run.is_open:
                 return None
-            self._run.report(report, now)
+            self._run.report(report, now, known)
             return self._run.id
 
     def hears_from(self, host: str) -> bool:

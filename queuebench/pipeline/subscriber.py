@@ -61,6 +61,7 @@ class Subscription:
         self._stopping = threading.Event()
         self._failure: Exception | None = None
         self._busy: set[int] = set()
+        self._full_at = -ROOM_PAUSE_SECONDS
         self._queue_outage = Outage("subscriber", f"the queue ({settings.queue_label})")
         self._broker_outage = Outage("subscriber", "the broker")
 
@@ -76,9 +77,14 @@ class Subscription:
         if self._queue.warning:
             print(f"subscriber: {self._queue.warning}", file=sys.stderr, flush=True)
         persist(self._broker_outage, "start", lambda: self._broker.check("hand over"), on=TryLater)
+        # Made before anything is measured: the first one has Celery make an envelope, which is start-up.
+        ways = [
+            HandOver(self._broker, *self._tasks, self._settings.shipments_per_task)
+            for _ in range(self._queue.receivers)
+        ]
         lanes = [
-            threading.Thread(target=self._work, args=(lane,), name=f"lane-{lane}", daemon=True)
-            for lane in range(self._queue.receivers)
+            threading.Thread(target=self._work, args=(lane, way), name=f"lane-{lane}", daemon=True)
+            for lane, way in enumerate(ways)
         ]
         self._telemetry.start()
         print(
@@ -115,8 +121,7 @@ class Subscription:
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping.set()
 
-    def _work(self, lane: int) -> None:
-        hand_over = HandOver(self._broker, *self._tasks, self._settings.shipments_per_task)
+    def _work(self, lane: int, hand_over: HandOver) -> None:
         batches, is_idle = 0, True
         while not self._stopping.is_set():
             outage, act = self._broker_outage, "count"
@@ -149,12 +154,21 @@ class Subscription:
     def _wait_for_room(self) -> None:
         """Leave the backlog in the queue under test while Celery has enough to do."""
         waited = 0.0
-        while sum(self._broker.backlog()) >= self._settings.celery_backlog_limit:
+        while not self._has_room():
             if self._stopping.wait(ROOM_PAUSE_SECONDS):
                 break
             waited += ROOM_PAUSE_SECONDS
         if waited:
             self._telemetry.record(None, Stage.HAND_OVER, counts={Count.HELD_BACK_MS: round(waited * 1000)})
+
+    def _has_room(self) -> bool:
+        """Count what Celery has to do; what one lane found to be too much, the others need not count."""
+        if time.monotonic() - self._full_at < ROOM_PAUSE_SECONDS:
+            return False
+        if sum(self._broker.backlog()) < self._settings.celery_backlog_limit:
+            return True
+        self._full_at = time.monotonic()
+        return False
 
     def _pass_on(self, batch: Batch, hand_over: HandOver, number: int, called_at: float | None) -> None:
         received_at, received = time.time(), time.perf_counter()
