@@ -28,6 +28,11 @@ class Message(NamedTuple):
     number: int | None = None
     intended_at: float | None = None  # Unix seconds
 
+    @property
+    def is_untimed(self) -> bool:
+        """Whether it is counted in its run's figures and no more, as what warms a run up."""
+        return self.run is not None and self.intended_at is None
+
     def encode(self) -> bytes:
         """Return the message as a producer would have written it."""
         keys = {"p": self.phone, "m": self.text, "i": self.number, "r": self.run, "t": self.intended_at}

@@ -39,8 +39,10 @@ class Settings:
     sqs_threads: int
     messages: tuple[int, ...]  # none: as many as come until `duration` is over
     rate: float
+    profile: str
     arrivals: str
     duration: float
+    warm_up: float
     publisher_delay: float
     celery_backlog_limit: int
     shipments_per_task: int
@@ -113,6 +115,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     read = _Reader(environ)
     queue = read.text("QUEUE", "REDIS").upper()
     duration = read.number("DURATION", 0.0, 0.0, 31 * 86_400.0)
+    profile = read.text("PROFILE", "")
     settings = Settings(
         queue=queue,
         channel_name=read.text("CHANNEL_NAME", "phone_numbers", needed=True),
@@ -124,10 +127,12 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         aws_create_queues=read.flag("AWS_CREATE_QUEUES", False),
         sqs_queues=read.whole("SQS_QUEUES", 1, 1, 100),
         sqs_threads=read.whole("SQS_THREADS", 8, 1, 500),
-        messages=read.bursts("MESSAGES", "" if duration else "10000"),
+        messages=read.bursts("MESSAGES", "" if duration or profile else "10000"),
         rate=read.rate("RATE"),
+        profile=profile,
         arrivals=read.one_of("ARRIVALS", "even", "poisson"),
         duration=duration,
+        warm_up=read.number("WARM_UP", 0.0, 0.0, 86_400.0),
         publisher_delay=read.number("PUBLISHER_DELAY", 0.0, 0.0, 86_400.0),
         celery_backlog_limit=read.whole("CELERY_BACKLOG_LIMIT", 50_000, 1, 10_000_000),
         shipments_per_task=read.whole("SHIPMENTS_PER_TASK", 1, 1, 1000),
@@ -154,9 +159,12 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
                 f"CHANNEL_NAME={settings.channel_name!r}: Celery keeps something of its own under that name "
                 "in the same database; choose another name, or another database in REDIS_PUBSUB_URL"
             )
-    if settings.rate and settings.publisher_delay:
+    asked = {"RATE": settings.rate, "PROFILE": profile, "PUBLISHER_DELAY": settings.publisher_delay}
+    if len(names := [name for name, value in asked.items() if value]) > 1:
+        raise SettingsError(f"{' and '.join(names)} each say when messages are sent: leave all but one out")
+    if duration and settings.warm_up >= duration:
         raise SettingsError(
-            "RATE and PUBLISHER_DELAY both say when messages are sent: set one of them to 0, or leave it out"
+            f"WARM_UP={settings.warm_up:g} takes all of DURATION={duration:g}: nothing would be measured"
         )
     if max(map(len, settings.queue_names)) > 80:
         raise SettingsError("QUEUE_NAME is too long: SQS takes 80 characters, the queue's number included")

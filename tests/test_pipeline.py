@@ -124,7 +124,7 @@ def test_two_publishers_share_a_run_and_no_number(tmp_path: Path, queue: str) ->
 def test_publishers_keep_to_a_rate_for_a_while_and_the_run_speaks_of_their_sum(
     tmp_path: Path, queue: str, arrivals: str
 ) -> None:
-    settings = {"RATE": "100", "ARRIVALS": arrivals, "DURATION": "2"}
+    settings = {"RATE": "100", "ARRIVALS": arrivals, "DURATION": "2", "WARM_UP": "0.5"}
     with pipeline(tmp_path, queue, settings=settings) as stack:
         both = [stack.publish("", "--wait") for _ in range(2)]
         for publisher in both:
@@ -137,6 +137,12 @@ def test_publishers_keep_to_a_rate_for_a_while_and_the_run_speaks_of_their_sum(
         # However busy the machine is: what was due was sent, or is said to have been left.
         assert load["intended"] == counts["published"] + load["behind"]
         assert load["intended"] == 400 if arrivals == "even" else 300 < load["intended"] < 500
+        # What warmed up was shipped and counted, and has no latency.
+        assert 0 < load["warm_up_messages"] < 200
+        timed = counts["published"] - load["warm_up_messages"]
+        assert {stage: found["count"] for stage, found in summary["latency_ms"].items()} == dict.fromkeys(
+            summary["latency_ms"], timed
+        )
 
 
 def test_the_threads_pool_ships_too_and_a_list_is_that_many_runs(tmp_path: Path) -> None:

@@ -87,8 +87,12 @@ def test_a_rate_that_was_kept_and_carried_leaves_nothing_to_name() -> None:
     assert found["load"] == {
         "asked": 100.0,
         "offered": 100.0,
+        "profile": "",
+        "faster": 1.0,
         "arrivals": "even",
         "duration": 60.0,
+        "warm_up": 0.0,
+        "warm_up_messages": 0,
         "intended": 6000,
         "behind": 0,
     }

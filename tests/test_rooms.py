@@ -34,7 +34,7 @@ NEVER = {
     "queues": {"celery", "kombu", "dotenv"},
     "figures": {"redis", "requests", "celery", "kombu", "boto3", "rich", "starlette"},
     "measuring": {"redis", "celery", "kombu", "boto3", "rich", "starlette"},
-    "load": {"time", "datetime", "redis", "requests", "celery", "kombu", "boto3", "rich", "starlette"},
+    "load": {"time", "redis", "requests", "celery", "kombu", "boto3", "rich", "starlette"},
 }
 
 

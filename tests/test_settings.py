@@ -110,8 +110,11 @@ def test_a_channel_that_is_celerys_own_is_refused_in_the_same_database(name: str
 
 
 def test_two_settings_that_say_when_messages_are_sent_are_refused() -> None:
-    with pytest.raises(SettingsError, match="RATE and PUBLISHER_DELAY"):
-        load({"RATE": "10", "PUBLISHER_DELAY": "0.1"})
+    for name, value in (("PROFILE", "1 for 5"), ("PUBLISHER_DELAY", "0.1")):
+        with pytest.raises(SettingsError, match=f"RATE and {name}"):
+            load({"RATE": "10", name: value})
+    with pytest.raises(SettingsError, match="PROFILE and PUBLISHER_DELAY"):
+        load({"PROFILE": "1 for 5", "PUBLISHER_DELAY": "0.1"})
     assert load({"RATE": "0", "PUBLISHER_DELAY": "0.1"}).publisher_delay == 0.1
 
 
@@ -123,6 +126,7 @@ def test_two_settings_that_say_when_messages_are_sent_are_refused() -> None:
         ({"DURATION": "0"}, (10_000,)),
         ({"DURATION": "5"}, ()),
         ({"DURATION": "5", "MESSAGES": ""}, ()),
+        ({"PROFILE": "1 for 5"}, ()),
         ({"DURATION": "5", "MESSAGES": "7"}, (7,)),
     ],
     ids=str,
@@ -131,6 +135,12 @@ def test_a_duration_alone_ends_publishing_unless_a_number_is_set(
     environ: dict[str, str], messages: tuple[int, ...]
 ) -> None:
     assert load(environ).messages == messages
+
+
+def test_a_warm_up_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(SettingsError, match="WARM_UP=5 takes all of DURATION=5"):
+        load({"WARM_UP": "5", "DURATION": "5"})
+    assert load({"WARM_UP": "5", "DURATION": "5.1"}).warm_up == load({"WARM_UP": "5"}).warm_up == 5.0
 
 
 def test_queue_names_that_get_too_long_with_their_number_are_refused() -> None:

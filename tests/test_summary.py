@@ -64,6 +64,36 @@ def test_counts_and_rates_of_n_messages_are_over_each_stage_s_own_time() -> None
     assert summary["seconds"]["total"] == pytest.approx(51.0)
 
 
+def test_what_warmed_up_counts_and_is_in_no_rate() -> None:
+    before = shipped(10_000, slots=200, push_seconds=1.0, publish_seconds=0.2)
+    after = shipped(10_000, slots=200, push_seconds=1.0, publish_seconds=0.2)
+    counted = {"publisher": "published", "subscriber": "received", "worker": "pushed", "endpoint": "arrived"}
+    for each in after["processes"].values():
+        counts = each["totals"]["counts"]
+        counts["untimed"] = 2000
+        counts[counted[each["role"]]] += 2000
+        if each["role"] == "publisher":
+            each["totals"]["accepted"] = [[0, 11_999]]
+        if each["role"] == "subscriber":
+            counts["handed_over"] += 2000
+    after["publishers"]["p/0"] |= {"messages": 12_000, "accepted": [[0, 11_999]]}
+    after["tally"] |= {"distinct": 12_000, "arrived": [[0, 11_999]]}
+    cold, warm = written(before), written(after)
+    assert warm["counts"]["delivered"] == 12_000
+    assert warm["load"]["warm_up_messages"] == 2000
+    for same in ("rates", "latency_ms", "seconds", "slot_seconds", "slots_share", "valid"):
+        assert warm[same] == cold[same], same
+
+
+def test_a_run_that_only_warmed_up_measured_nothing() -> None:
+    run = shipped(100, settings={"WARM_UP": "5"})
+    for each in run["processes"].values():
+        each["totals"] |= totals({**each["totals"]["counts"], "untimed": 100}, accepted=[(0, 99)])
+    found = written(run)
+    assert not found["valid"]
+    assert found["reasons"] == ["nothing was measured: all was sent in the 5 s of WARM_UP"]
+
+
 def test_idle_time_between_two_spells_of_a_stage_is_not_active_time() -> None:
     publisher = process(
         "publisher",

@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
         requirement(text)
     queues = fleet.queues_of(options.queue)
     settings = {"WORKER_SLOTS": fleet.DEFAULT_SLOTS} | fleet.settings_of(options.set)
-    if options.messages is None and not settings_module.load(settings).duration:
+    if options.messages is None and settings_module.load(settings).messages:
         options.messages = DEFAULT_MESSAGES
     if options.messages is not None:
         settings_module.bursts(options.messages)

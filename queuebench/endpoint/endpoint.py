@@ -112,6 +112,12 @@ class Endpoint:
         """Put the arrivals since the last time into the figures."""
         arrivals, self._arrivals = self._arrivals, {}
         for run, arrived in arrivals.items():
+            if run and (untimed := sum(not intended_at for *_, intended_at in arrived)):
+                counts = {Count.ARRIVED: untimed, Count.UNTIMED: untimed}
+                self._telemetry.record(run, Stage.ANSWER, counts=counts)
+                arrived = [each for each in arrived if each[3]]
+                if not arrived:
+                    continue
             started_at, ended_at, durations, _ = zip(*arrived, strict=True)
             self._telemetry.record(
                 run,

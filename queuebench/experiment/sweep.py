@@ -236,7 +236,9 @@ def _cell(
     settings = definition.all_settings(cell.values)
     queue = settings.pop("QUEUE", "REDIS").upper()
     subscribers, workers = (int(settings.pop(name, "1")) for name in fleet.PROCESSES)
-    messages = definition.messages or ("" if settings.get("DURATION") else DEFAULT_MESSAGES)
+    messages = definition.messages or (
+        "" if settings.get("DURATION") or settings.get("PROFILE") else DEFAULT_MESSAGES
+    )
     before = set(results.glob("*/summary.json"))
     try:
         with (

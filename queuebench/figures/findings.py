@@ -95,6 +95,12 @@ class ArrivalUnknown(Struct, frozen=True, tag_field="code", tag="arrival_unknown
     """The endpoint never said what arrived."""
 
 
+class NothingTimed(Struct, frozen=True, tag_field="code", tag="nothing_timed"):
+    """Every message was sent while the run warmed up."""
+
+    warm_up_seconds: Figure
+
+
 Flaw = (
     NotAccepted
     | EndpointLate
@@ -105,6 +111,7 @@ Flaw = (
     | NotFinished
     | SetAside
     | ArrivalUnknown
+    | NothingTimed
 )
 
 # ---- what to know before the figures of a valid run are trusted ----
@@ -128,6 +135,12 @@ class PublisherLate(Struct, frozen=True, tag_field="code", tag="publisher_late")
     intended: Amount
     behind: Amount
     lateness_ms: Figure  # p99
+
+
+class Squeezed(Struct, frozen=True, tag_field="code", tag="squeezed"):
+    """A curve went by in another time than it was counted in, with its rates."""
+
+    faster: Figure
 
 
 class BacklogBefore(Struct, frozen=True, tag_field="code", tag="backlog_before"):
@@ -183,6 +196,7 @@ Remark = (
     NotProven
     | PublisherFull
     | PublisherLate
+    | Squeezed
     | BacklogBefore
     | Unconfirmed
     | NegativeLatencies

@@ -97,8 +97,12 @@ class Load(Struct, frozen=True):
 
     asked: Figure = 0.0  # messages a second, the mean of a profile
     offered: Figure = 0.0
+    profile: str = ""
+    faster: Figure = 1.0  # than the profile was counted that it went by
     arrivals: str = "even"
     duration: Figure = 0.0  # seconds; 0: until all messages are sent
+    warm_up: Figure = 0.0  # seconds, whose messages have no part in latencies and rates
+    warm_up_messages: Amount = 0
     intended: Amount = 0  # messages that were due
     behind: Amount = 0  # of them, that had not been sent in time at the end
 

@@ -105,7 +105,8 @@ def _measured(record: RunRecord) -> Measured:
     histograms = {stage: _merged(processes, stage) for stage in Stage}
     slots, slot_seconds = _slots(processes), _slot_seconds(processes, histograms)
     settings = record.used
-    publish_rate = _rate(counts.published, published)
+    timed = {role: 1.0 - _untimed_share(processes, role) for role in ACTIVE}
+    publish_rate = _rate(counts.published * timed[Role.PUBLISHER], published)
     return Measured(
         format=FORMAT,
         run_id=record.run_id,
@@ -124,9 +125,9 @@ def _measured(record: RunRecord) -> Measured:
         seconds=StageSeconds(round(_length(published), 3), round(drain, 3), round(total, 3)),
         rates=Rates(
             publish=publish_rate,
-            receive=_rate(counts.received, received),
-            hand_over=_rate(counts.handed_over, handed_over),
-            push=_rate(counts.pushed, active[Stage.PUSH]),
+            receive=_rate(counts.received * timed[Role.SUBSCRIBER], received),
+            hand_over=_rate(counts.handed_over * timed[Role.SUBSCRIBER], handed_over),
+            push=_rate(counts.pushed * timed[Role.WORKER], active[Stage.PUSH]),
         ),
         load=_load(record, processes, publish_rate),
         latency_ms={stage: _latency(histogram) for stage, histogram in histograms.items()},
@@ -169,8 +170,14 @@ def _load(record: RunRecord, processes: Processes, offered: float) -> Load:
     return Load(
         asked=round(asked, 6),
         offered=offered,
+        profile=used.profile,
+        faster=max((publisher.faster for publisher in publishers), default=1.0),
         arrivals=used.arrivals,
         duration=used.duration,
+        warm_up=used.warm_up,
+        warm_up_messages=_count(
+            [process for process in processes if process.role is Role.PUBLISHER], Count.UNTIMED
+        ),
         intended=intended if asked else 0,
         behind=max(0, intended - published) if asked else 0,
     )
@@ -246,7 +253,14 @@ def _length(intervals: Iterable[tuple[float, float]]) -> float:
     return sum(end - start for start, end in intervals)
 
 
-def _rate(count: int, intervals: Intervals) -> float:
+def _untimed_share(processes: Processes, role: Role) -> float:
+    """Return how much of what a role dealt with was of the warm-up, which its active time leaves out."""
+    of_role = [process for process in processes if process.role is role]
+    untimed, all_of_it = _count(of_role, Count.UNTIMED), _work(of_role, role)
+    return untimed / all_of_it if all_of_it else 0.0
+
+
+def _rate(count: float, intervals: Intervals) -> float:
     seconds = _length(intervals)
     return round(count / seconds, 1) if seconds > 0 else 0.0
 
@@ -291,6 +305,12 @@ def _work(processes: Processes, role: Role) -> int:
     """Return how many messages a role dealt with; a worker is done with a dead letter too."""
     given_up = _count(processes, Count.DEAD_LETTERED) if role is Role.WORKER else 0
     return _count(processes, WORK[role]) + given_up
+
+
+def _timed_work(processes: Processes) -> int:
+    """Return how many messages the workers dealt with after the warm-up."""
+    workers = [process for process in processes if process.role is Role.WORKER]
+    return _work(workers, Role.WORKER) - _count(workers, Count.UNTIMED)
 
 
 def _cpu_seconds(process: ProcessRecord) -> float:
@@ -362,7 +382,7 @@ def _slots(processes: Processes) -> int:
 
 def _slot_seconds(processes: Processes, histograms: dict[Stage, Histogram]) -> float:
     """Return how long a shipment holds a slot: its POSTs; the pauses between them hold none."""
-    posts, shipments = histograms[Stage.POST], _work(processes, Role.WORKER)
+    posts, shipments = histograms[Stage.POST], _timed_work(processes)
     if posts.count and shipments:
         return posts.total_ns / 1e9 / shipments
     return histograms[Stage.PUSH].mean_ms / 1000.0
@@ -374,7 +394,7 @@ def _slots_share(processes: Processes, slots: int, slot_seconds: float, active: 
     seconds = _length(active) - slot_seconds / 2.0
     if not slots or seconds <= 0:
         return 0.0
-    return min(1.0, _work(processes, Role.WORKER) * slot_seconds / (slots * seconds))
+    return min(1.0, _timed_work(processes) * slot_seconds / (slots * seconds))
 
 
 def _held_back_share(processes: Processes, drain_seconds: float) -> float:

@@ -18,6 +18,7 @@ from queuebench.figures.findings import (
     NegativeLatencies,
     NotAccepted,
     NotFinished,
+    NothingTimed,
     NotProven,
     OutOfMemory,
     Place,
@@ -26,6 +27,7 @@ from queuebench.figures.findings import (
     Remark,
     Restarted,
     SetAside,
+    Squeezed,
     Unconfirmed,
 )
 from queuebench.figures.records import Measured
@@ -62,6 +64,8 @@ def flaws(record: RunRecord, run: Measured) -> list[Flaw]:
             found.append(Evicted(name, server.evicted_keys))
     if run.ended is Ending.NOT_FINISHED:
         found.append(NotFinished(max(0.0, (record.ended_at or 0.0) - record.moved_at)))
+    if run.ended is not None and 0 < run.counts.published <= run.load.warm_up_messages:
+        found.append(NothingTimed(run.load.warm_up))
     if run.ended is Ending.SET_ASIDE:
         found.append(SetAside())
     return found
@@ -77,6 +81,8 @@ def remarks(record: RunRecord, run: Measured) -> list[Remark]:
     load, late_ms = run.load, run.latency(Stage.PUBLISH_LATENESS).p99
     if load.asked and not run.kept_its_rate:
         found.append(PublisherLate(load.asked, load.offered, load.intended, load.behind, late_ms))
+    if load.faster != 1.0:
+        found.append(Squeezed(load.faster))
     if share is not None and share >= PUBLISHER_FULL and not run.used.publisher_delay and not load.asked:
         found.append(PublisherFull(share))
     for name, place in (("queue", Place.QUEUE), ("celery", Place.BROKER)):

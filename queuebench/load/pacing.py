@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, count
 
+from queuebench.errors import SettingsError
+from queuebench.load import profile
 from queuebench.load.curve import Curve, steady
 from queuebench.settings import Settings
 
@@ -150,6 +152,7 @@ class Pacing:
     arrivals: str = "even"
     delay: float = 0.0
     seconds: float = math.inf  # after which it ends, whatever is left of the curve
+    faster: float = 1.0  # how many times as fast as it was counted a curve goes by
 
     @property
     def rate(self) -> float:
@@ -159,6 +162,11 @@ class Pacing:
         if self.curve.seconds == math.inf:
             return self.curve.stretches[0].first
         return self.curve.messages / self.curve.seconds
+
+    @property
+    def ends(self) -> bool:
+        """Whether it ends by itself, however many messages were to be sent."""
+        return self.seconds < math.inf or (self.curve is not None and self.curve.seconds < math.inf)
 
     @property
     def expected(self) -> int | None:
@@ -185,7 +193,17 @@ class Pacing:
 
 
 def of_settings(settings: Settings) -> Pacing:
-    """Return what the settings ask of a publisher."""
-    seconds = settings.duration or math.inf
+    """Return what the settings ask of a publisher.
+
+    Raises:
+        SettingsError: the profile cannot be used, or all of it is the warm-up.
+    """
+    seconds, faster = settings.duration or math.inf, 1.0
     curve = steady(settings.rate, seconds) if settings.rate else None
-    return Pacing(curve, settings.arrivals, settings.publisher_delay, seconds)
+    if settings.profile:
+        curve, faster = profile.read(settings.profile).within(seconds)
+        if settings.warm_up >= curve.seconds:
+            raise SettingsError(
+                f"WARM_UP={settings.warm_up:g} takes all {curve.seconds:g} s of PROFILE: nothing is measured"
+            )
+    return Pacing(curve, settings.arrivals, settings.publisher_delay, seconds, faster)

@@ -79,6 +79,7 @@ class Count(StrEnum):
     DEAD_LETTERED = "dead_lettered"
     ARRIVED = "arrived"
     REFUSED = "refused"
+    UNTIMED = "untimed"  # of those that a role dealt with: messages of the warm-up
     IMPLAUSIBLE = "implausible"  # times that were left out of the latencies
 
 
@@ -171,6 +172,7 @@ class JoinRequest(Struct, frozen=True):
     most: Number = 0  # that it may send after all, where that is more
     per_second: Annotated[float, Meta(ge=0.0, le=1e9)] = 0.0  # that it means to keep to; 0: a flood
     longest_pause: Seconds = 0.0  # between two messages, because it means to
+    faster: Annotated[float, Meta(ge=0.0, le=1e9)] = 1.0  # than the curve was counted that it follows
 
 
 class JoinAnswer(Struct, frozen=True):
@@ -250,6 +252,7 @@ class PublisherRecord(Struct, frozen=True):
     most: Number = 0  # numbers that are its own, where they are more than `messages`
     per_second: float = 0.0
     longest_pause: float = 0.0
+    faster: float = 1.0
 
     @property
     def end(self) -> int:
@@ -310,6 +313,8 @@ class UsedSettings(Struct, frozen=True, rename="upper"):
     worker_usd_per_hour: Annotated[float, Meta(ge=0.0, le=1e4)]
     arrivals: str = "even"
     duration: Seconds = 0.0
+    warm_up: Seconds = 0.0
+    profile: str = ""
 
 
 class RunRecord(Struct, frozen=True):

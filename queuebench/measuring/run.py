@@ -165,6 +165,7 @@ class Run:
                 most=asked.most,
                 per_second=asked.per_second,
                 longest_pause=asked.longest_pause,
+                faster=asked.faster,
             )
             if joined.end > MOST_MESSAGES:
                 raise RunFull(f"a run takes {MOST_MESSAGES:,} messages, and has {first:,} already")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -47,6 +48,7 @@ class Flood:
         schedule: what is due when; None of it is waited for, and none is sent before it is due.
         telemetry: where the figures go.
         batch: see above.
+        warm_up: for how many seconds messages carry no time, and are counted and no more.
         one_by_one: one message a call, one call after the other.
     """
 
@@ -60,13 +62,14 @@ class Flood:
         telemetry: Telemetry,
         outage: Outage,
         batch: int = 0,
+        warm_up: float = 0.0,
         one_by_one: bool = False,
     ) -> None:
         self._outage = outage
         self._queue, self._run, self._telemetry = queue, run, telemetry
         self._first, self._end, self._batch = first, first + messages, batch
         self._lanes, self._most = (1, 1) if one_by_one else (queue.sends, queue.batch_size)
-        self._schedule, self._texts = schedule, Texts(run)
+        self._schedule, self._texts, self._warm_up = schedule, Texts(run), warm_up
         self._turn, self._lock = threading.Lock(), threading.Lock()
         self._next = first
         self._failure = ""
@@ -77,7 +80,8 @@ class Flood:
 
     def run(self, progress: Callable[[int], None], every_seconds: float = 0.2) -> Outcome:
         """Send everything; call `progress` with the number accepted so far now and then."""
-        cpu_before = time.process_time()
+        self._cpu_before = time.process_time()
+        self._is_warm = False
         self._began, self._began_at = time.monotonic(), time.time()
         lanes = [
             threading.Thread(target=self._work, args=(lane,), name=f"send-{lane}", daemon=True)
@@ -90,7 +94,7 @@ class Flood:
                 thread.join(timeout=every_seconds)
                 progress(self.accepted)
         # A flood is often over within one report: only here is known what it cost while it went on.
-        used = round((time.process_time() - cpu_before) * 1e6)
+        used = round((time.process_time() - self._cpu_before) * 1e6)
         behind = self._schedule.rest(self._asked_at)
         self._telemetry.record(
             self._run, Stage.PUBLISH, counts={Count.PUBLISH_CPU_US: used, Count.INTENDED: behind}
@@ -131,12 +135,13 @@ class Flood:
 
     def _send(self, first: int, times: list[float], lane: int, batch: int) -> int:
         """Send messages, from number `first` on, until all are accepted; return the last batch's number."""
-        bodies = self._texts.timed(first, [self._began_at + at for at in times])
+        cold = bisect_left(times, self._warm_up) if times[0] < self._warm_up else 0
+        bodies = self._bodies(first, times, cold)
         numbers: Sequence[int] = range(first, first + len(times))
         pause = 0.05
         batch += 1
         # However long its sending takes: that is what `publish` says.
-        self._note_lateness(times)
+        self._note_lateness(times, cold)
         while True:
             began_at, began = time.time(), time.perf_counter()
             try:
@@ -152,7 +157,7 @@ class Flood:
                 self._fail(str(error))
                 return batch
             self._outage.back(f"send {lane}")
-            self._count(numbers, refused, began_at, time.perf_counter() - began)
+            self._count(numbers, refused, first + cold, began_at, time.perf_counter() - began)
             if not refused:
                 return batch
             bodies, numbers = [bodies[p] for p in refused], [numbers[p] for p in refused]
@@ -161,7 +166,15 @@ class Flood:
                 return batch
             pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
 
-    def _note_lateness(self, times: Sequence[float]) -> None:
+    def _bodies(self, first: int, times: Sequence[float], cold: int) -> list[bytes]:
+        bodies = self._texts.untimed(first, cold) if cold else []
+        if cold < len(times):
+            if not self._is_warm:
+                self._is_warm, self._cpu_before = True, time.process_time()
+            bodies += self._texts.timed(first + cold, [self._began_at + at for at in times[cold:]])
+        return bodies
+
+    def _note_lateness(self, times: Sequence[float], cold: int) -> None:
         now, count = self._now(), len(times)
         each = -(-count // LATENESSES) if times[0] != times[-1] else count
         self._telemetry.record(
@@ -170,7 +183,7 @@ class Flood:
             counts={Count.INTENDED: count},
             latencies=[
                 (now - times[(at + min(at + each, count)) // 2], min(each, count - at))
-                for at in range(0, count, each)
+                for at in range(cold, count, each)
             ],
         )
 
@@ -183,15 +196,19 @@ class Flood:
             self._fail(reason)
         return bool(self._failure)
 
-    def _count(self, numbers: Sequence[int], refused: list[int], began_at: float, seconds: float) -> None:
+    def _count(
+        self, numbers: Sequence[int], refused: list[int], warm_from: int, began_at: float, seconds: float
+    ) -> None:
         count = len(numbers) - len(refused)
+        warm = len(numbers) - bisect_left(numbers, warm_from)
+        warm -= sum(numbers[position] >= warm_from for position in refused)
         self._telemetry.record(
             self._run,
             Stage.PUBLISH,
-            counts={Count.PUBLISHED: count},
-            latencies=((seconds, count),) if count else (),
+            counts={Count.PUBLISHED: count} | ({Count.UNTIMED: count - warm} if warm < count else {}),
+            latencies=((seconds, warm),) if warm else (),
             started_at=began_at,
-            ended_at=began_at + seconds,
+            ended_at=began_at + seconds if numbers[-1] >= warm_from else 0.0,
         )
         if not refused:
             self._telemetry.accepted(self._run, numbers[0], numbers[-1])

@@ -26,7 +26,7 @@ from queuebench.measuring.telemetry import Telemetry
 from queuebench.pipeline.flood import Flood, Outcome
 from queuebench.plumbing.outage import GIVE_UP_SECONDS, Outage, persist
 from queuebench.queues import open_queue
-from queuebench.report import progress
+from queuebench.report import progress, words
 from queuebench.settings import Settings
 
 BATCHES_PER_BURST = 10**9
@@ -98,6 +98,8 @@ class Publication:
             signal.signal(number, self._stop)
         persist(self._outage, "start", self._check_queue, GIVE_UP_SECONDS, TryLater)
         self._say_what_it_costs()
+        if self._pacing.faster != 1.0:
+            print(f"publisher: {words.squeezed(self._pacing.faster)}", flush=True)
         self._telemetry.start()
         worst = 0
         try:
@@ -138,6 +140,7 @@ class Publication:
             self._telemetry,
             self._outage,
             burst * BATCHES_PER_BURST,
+            warm_up=self._settings.warm_up,
             one_by_one=bool(self._settings.publisher_delay),
         )
         began = time.perf_counter()
@@ -145,7 +148,7 @@ class Publication:
             outcome = self._flood.run(counter.show)
         seconds = time.perf_counter() - began
         self._flood = None
-        meant = outcome.sent if messages is None or self._settings.duration else messages
+        meant = outcome.sent if messages is None or self._pacing.ends else messages
         self._say(run, outcome, meant, seconds)
         verdict = 1 if outcome.failure else 0
         if self._monitor is not None:
@@ -185,6 +188,7 @@ class Publication:
                 most=OPEN_ENDED if most is None else most,
                 per_second=self._pacing.rate,
                 longest_pause=self._pacing.longest_pause,
+                faster=self._pacing.faster,
             )
         except MonitorError as error:
             if self._wait:

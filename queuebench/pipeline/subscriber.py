@@ -182,24 +182,30 @@ class Subscription:
         handed_over_at, seconds = time.time(), time.perf_counter() - received
         # What was handed over and not acknowledged comes again: a duplicate, so try as long as it helps.
         self._persist(queue, "acknowledge", lambda: self._queue.acknowledge(batch), batch.deadline)
-        for (run, intended_at), group in groupby(messages, key=attrgetter("run", "intended_at")):
-            count = len(list(group))
-            waits = ((received_at - intended_at, count),) if intended_at is not None else ()
+        for run, group in groupby(messages, key=attrgetter("run")):
+            of_run = list(group)
+            waits = [received_at - at for message in of_run if (at := message.intended_at) is not None]
+            # Of a run that it belongs to, what has no time is counted and no more: it is its warm-up.
+            timed = len(waits) if run is not None else len(of_run)
+            counts = {Count.RECEIVED: len(of_run), Count.HANDED_OVER: len(of_run)}
+            if timed < len(of_run):
+                counts[Count.UNTIMED] = len(of_run) - timed
             self._telemetry.record(
                 run,
                 Stage.QUEUE_WAIT,
-                counts={Count.RECEIVED: count, Count.HANDED_OVER: count},
-                latencies=waits,
+                counts=counts,
+                durations=waits,
                 started_at=began_at,
-                ended_at=received_at,
+                ended_at=received_at if timed else 0.0,
             )
-            self._telemetry.record(
-                run,
-                Stage.HAND_OVER,
-                latencies=((seconds, count),),
-                started_at=received_at,
-                ended_at=handed_over_at,
-            )
+            if timed:
+                self._telemetry.record(
+                    run,
+                    Stage.HAND_OVER,
+                    latencies=((seconds, timed),),
+                    started_at=received_at,
+                    ended_at=handed_over_at,
+                )
         for letter in broken:
             self._telemetry.record(
                 letter.run, Stage.QUEUE_WAIT, counts={Count.RECEIVED: 1, Count.DEAD_LETTERED: 1}

@@ -137,6 +137,9 @@ class Worker:
         counts, record = {Count.DEAD_LETTERED if failed else Count.PUSHED: 1}, self._telemetry.record
         if len(course.post_seconds) > 1:
             counts[Count.RETRIED] = len(course.post_seconds) - 1
+        if message.is_untimed:
+            record(message.run, Stage.PUSH, counts=counts | {Count.UNTIMED: 1})
+            return
         if handed_over_at is not None:
             record(message.run, Stage.CELERY_WAIT, durations=(course.began_at - handed_over_at,))
         record(message.run, Stage.POST, durations=course.post_seconds)

@@ -129,6 +129,8 @@ def flaw(found: Flaw) -> str:
             return "the run was set aside: the monitor could not go on with it"
         case findings.ArrivalUnknown():
             return "what arrived is not known: the endpoint never answered /tally"
+        case findings.NothingTimed():
+            return f"nothing was measured: all was sent in the {found.warm_up_seconds:g} s of WARM_UP"
     assert_never(found)
 
 
@@ -149,6 +151,8 @@ def remark(found: Remark) -> str:
                 f"{counted(found.intended, 'message')} due not sent in time: the rate is the publisher's, "
                 "not the queue's"
             )
+        case findings.Squeezed():
+            return squeezed(found.faster)
         case findings.BacklogBefore():
             place = "the queue" if found.place is Place.QUEUE else "Celery"
             were = "was" if found.messages == 1 else "were"
@@ -180,6 +184,18 @@ def remark(found: Remark) -> str:
             are = "is" if found.messages == 1 else "are"
             return f"{counted(found.messages, 'message')} {are} too few to tell capacity and cost by"
     assert_never(found)
+
+
+def squeezed(faster: float) -> str:
+    """Return what it means that a profile goes by in another time than it was counted in."""
+    factor = max(faster, 1.0 / faster)
+    times = f"{factor:,.0f} times" if factor >= 100 else f"{factor:.3g} times"
+    if faster >= 1.0:
+        return (
+            f"PROFILE goes by {times} as fast: its rates are as they were counted, so there are {times} "
+            f"fewer messages, the load changes {times} as fast, and what piles up is that much smaller"
+        )
+    return f"PROFILE goes by {times} as slowly: its rates are as they were counted, and last {times} as long"
 
 
 def _restarted(found: findings.Restarted) -> str:

@@ -1,0 +1,90 @@
+"""What a publisher puts into a real Redis, and what it says of it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import orjson
+import pytest
+from redis import Redis
+
+from queuebench.load.curve import steady
+from queuebench.load.pacing import Flood as AtOnce
+from queuebench.load.pacing import Pacing
+from queuebench.measuring.records import Count, Stage
+from queuebench.measuring.telemetry import Telemetry
+from queuebench.pipeline.flood import Flood, Outcome
+from queuebench.queues.redis_list import RedisList
+
+KEY, RUN = "flooded", "20261125-090000-redis-0001"
+
+
+class Sent:
+    """One flood, with all that came of it."""
+
+    def __init__(self, redis: Redis, url: str, pacing: Pacing, messages: int = 10**9, **more: Any) -> None:
+        queue, telemetry = RedisList(redis_pubsub_url=url, channel_name=KEY), Telemetry("publisher")
+        self.began_at = time.time()
+        flood = Flood(
+            queue, RUN, 7, messages, pacing.schedule(), telemetry, Outage("publisher", "the queue"), **more
+        )
+        self.outcome: Outcome = flood.run(lambda _: None)
+        self.took = time.time() - self.began_at
+        queue.close()
+        found: Any = redis.lrange(KEY, 0, -1)
+        self.bodies = sorted(map(orjson.loads, found), key=lambda body: int(body["i"]))
+        self.telemetry = telemetry
+        self.counts = telemetry._runs[RUN].counts
+
+    def timed(self, stage: Stage) -> int:
+        return self.telemetry.latency(RUN, stage).count
+
+
+def test_each_message_carries_its_own_intended_time(redis: Redis, redis_url: str) -> None:
+    sent = Sent(redis, redis_url, Pacing(steady(2000, 0.5), seconds=0.5))
+    assert [body["i"] for body in sent.bodies] == list(range(7, 7 + sent.outcome.sent))
+    start = sent.bodies[0]["t"]
+    assert sent.began_at <= start <= sent.began_at + 30
+    for number, body in enumerate(sent.bodies):
+        assert body["t"] - start == pytest.approx(number / 2000, abs=2e-6)
+    # All but what a busy machine had no time for.
+    assert sent.outcome.sent + sent.outcome.behind == 1000
+    assert sent.counts[Count.INTENDED] == 1000
+    assert sent.counts[Count.PUBLISHED] == sent.outcome.accepted == sent.outcome.sent
+    assert sent.timed(Stage.PUBLISH) == sent.timed(Stage.PUBLISH_LATENESS) == sent.outcome.sent
+    assert sent.telemetry.accepted_so_far(RUN) == [(7, 6 + sent.outcome.sent)]
+    assert sent.took >= 0.49
+
+
+def test_what_warms_up_carries_no_time_and_is_in_no_latency(redis: Redis, redis_url: str) -> None:
+    sent = Sent(redis, redis_url, Pacing(steady(1000)), messages=400, warm_up=0.1)
+    cold = [body for body in sent.bodies if "t" not in body]
+    assert cold == sent.bodies[: len(cold)]
+    assert all(body["r"] == RUN for body in sent.bodies)
+    assert len(cold) == 100
+    assert sent.counts[Count.UNTIMED] == 100
+    assert sent.timed(Stage.PUBLISH) == sent.timed(Stage.PUBLISH_LATENESS) == 300
+
+
+def test_a_flood_warms_up_too_and_ends_with_its_time(redis: Redis, redis_url: str) -> None:
+    sent = Sent(redis, redis_url, Pacing(seconds=0.6), warm_up=0.3, one_by_one=True)
+    cold = sum("t" not in body for body in sent.bodies)
+    assert 0 < cold == sent.counts[Count.UNTIMED]
+    assert sent.outcome.failure == ""
+    assert sent.outcome.accepted == sent.outcome.sent == len(sent.bodies)
+    assert sent.timed(Stage.PUBLISH) == len(sent.bodies) - cold
+    assert sent.took >= 0.6
+
+
+def test_whichever_comes_first_ends_it(redis: Redis, redis_url: str) -> None:
+    sent = Sent(redis, redis_url, Pacing(steady(100, 60.0), seconds=60.0), messages=5)
+    assert (sent.outcome, len(sent.bodies)) == (Outcome(5, 5, sent.outcome.behind, ""), 5)
+    assert sent.took < 30
+
+
+def test_messages_of_a_flood_all_come(redis: Redis, redis_url: str) -> None:
+    sent = Sent(redis, redis_url, Pacing(), messages=2500)
+    assert [body["i"] for body in sent.bodies] == list(range(7, 2507))
+    assert isinstance(Pacing().schedule(), AtOnce)
+    assert all(sent.began_at - 1 <= body["t"] <= sent.began_at + sent.took for body in sent.bodies)
