@@ -15,6 +15,7 @@ from queuebench.load.pacing import Pacing
 from queuebench.measuring.records import Count, Stage
 from queuebench.measuring.telemetry import Telemetry
 from queuebench.pipeline.flood import Flood, Outcome
+from queuebench.plumbing.outage import Outage
 from queuebench.queues.redis_list import RedisList
 
 KEY, RUN = "flooded", "20261125-090000-redis-0001"
