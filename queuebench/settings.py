@@ -67,6 +67,11 @@ class Settings:
         return bool(host) and not host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws"))
 
     @property
+    def channel_is_celerys(self) -> bool:
+        """Whether Celery, or what belongs to it, keeps something under CHANNEL_NAME in its own database."""
+        return _RESERVED.match(self.channel_name) is not None
+
+    @property
     def queue_label(self) -> str:
         """The queue under test as reports and logs must name it."""
         if self.queue != "SQS":
@@ -150,15 +155,12 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         redis_usd_per_hour=read.number("REDIS_USD_PER_HOUR", prices.REDIS_USD_PER_HOUR, 0.0, 10_000.0),
         worker_usd_per_hour=read.number("WORKER_USD_PER_HOUR", prices.WORKER_USD_PER_HOUR, 0.0, 10_000.0),
     )
-    if queue == "REDIS" and _RESERVED.match(settings.channel_name):
+    if queue == "REDIS" and settings.channel_is_celerys:
         places = [
             redis_url.parse(url).place() for url in (settings.redis_pubsub_url, settings.redis_celery_url)
         ]
         if places[0] == places[1]:
-            raise SettingsError(
-                f"CHANNEL_NAME={settings.channel_name!r}: Celery keeps something of its own under that name "
-                "in the same database; choose another name, or another database in REDIS_PUBSUB_URL"
-            )
+            raise channel_refusal(settings.channel_name)
     asked = {"RATE": settings.rate, "PROFILE": profile, "PUBLISHER_DELAY": settings.publisher_delay}
     if len(names := [name for name, value in asked.items() if value]) > 1:
         raise SettingsError(f"{' and '.join(names)} each say when messages are sent: leave all but one out")
@@ -169,6 +171,14 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     if max(map(len, settings.queue_names)) > 80:
         raise SettingsError("QUEUE_NAME is too long: SQS takes 80 characters, the queue's number included")
     return settings
+
+
+def channel_refusal(name: str) -> SettingsError:
+    """Return what a CHANNEL_NAME is refused with that is one of Celery's keys in the same database."""
+    return SettingsError(
+        f"CHANNEL_NAME={name!r}: Celery keeps something of its own under that name in the same database; "
+        "choose another name, or another database in REDIS_PUBSUB_URL"
+    )
 
 
 def load_or_exit(who: str) -> Settings:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,12 @@ import pytest
 from kombu.connection import Connection
 
 from queuebench.broker import transport
+from queuebench.broker.own_keys import refuse_shared
 from queuebench.errors import SettingsError
 from queuebench.plumbing.redis_client import address, connect
 from queuebench.plumbing.redis_url import parse
 from queuebench.settings import load
+from tests import ROOT
 from tests.transport_fixtures import Server, free_port, server_binaries, until
 
 
@@ -126,6 +130,32 @@ def test_a_unix_socket_is_reached_by_both(own: Server) -> None:
     path = own.folder / "socket"
     speaks(f"unix://me:s3cret%23%2F%40%3A%3B%25@{path}?db=2")
     speaks(f"redis+socket://:s3cret%26%3F%3D%2B%20%C3%BC@{path}?virtual_host=2")
+
+
+def test_a_queue_among_celery_s_own_is_refused_however_its_server_is_called(own: Server) -> None:
+    secret = "s3cret%26%3F%3D%2B%20%C3%BC"
+    celery = f"redis://:{secret}@127.0.0.1:{own.port}/2"
+    other_names = [
+        f"unix://:{secret}@{own.folder / 'socket'}?db=2",
+        f"redis://:{secret}@127.1:{own.port}/2",
+        f"redis://[::ffff:127.0.0.1]:{own.port}?db=2&password={secret}",
+    ]
+    for url in other_names:
+        environ = {"CHANNEL_NAME": "celery", "REDIS_PUBSUB_URL": url, "REDIS_CELERY_URL": celery}
+        settings = load(environ)  # the texts do not tell
+        with pytest.raises(SettingsError, match="CHANNEL_NAME='celery'"):
+            refuse_shared(settings)
+        refuse_shared(load(environ | {"CHANNEL_NAME": "phones"}))
+        refuse_shared(load(environ | {"REDIS_CELERY_URL": celery[:-1] + "3"}))
+    done = subprocess.run(
+        [sys.executable, "publisher.py", "1"],
+        cwd=ROOT,
+        env=os.environ | environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "CHANNEL_NAME" in done.stderr
 
 
 def test_tls_is_spoken_as_celery_writes_it_too(tmp_path: Path) -> None:

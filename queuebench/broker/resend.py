@@ -14,6 +14,7 @@ from functools import partial
 from queuebench import settings as settings_module
 from queuebench.broker.broker import Broker, Use
 from queuebench.broker.dead_letters import DeadLetter
+from queuebench.broker.own_keys import refuse_shared
 from queuebench.errors import MessageError, QueueError, TryLater, Unreachable
 from queuebench.message import decode
 from queuebench.plumbing.outage import GIVE_UP_SECONDS, Outage, persist
@@ -45,6 +46,7 @@ def main(argv: list[str]) -> int:
     persist(Outage(ROLE, "the broker"), "start", lambda: broker.check(use), GIVE_UP_SECONDS, TryLater)
     if options.action == "list":
         return _list(broker)
+    refuse_shared(settings)
     queue = open_queue(settings.queue, settings.options())
     try:
         return _resend(broker, queue, settings.queue_label)

@@ -14,6 +14,7 @@ from typing import Any
 
 from queuebench import prices
 from queuebench import settings as settings_module
+from queuebench.broker.own_keys import refuse_shared
 from queuebench.errors import SettingsError, TryLater
 from queuebench.figures import comparison
 from queuebench.figures.records import Summary, to_summary
@@ -114,6 +115,7 @@ class Publication:
         return worst
 
     def _check_queue(self) -> None:
+        refuse_shared(self._settings)
         self._queue.try_rights("send")
         self._queue.check()
 

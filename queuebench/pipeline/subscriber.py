@@ -15,6 +15,7 @@ from typing import Any
 
 from queuebench.broker.broker import Broker
 from queuebench.broker.dead_letters import DeadLetter
+from queuebench.broker.own_keys import refuse_shared
 from queuebench.errors import MessageError, QueueError, TryLater, Unreachable
 from queuebench.measuring.records import Count, Stage
 from queuebench.measuring.telemetry import Telemetry
@@ -77,6 +78,7 @@ class Subscription:
         if self._queue.warning:
             print(f"subscriber: {self._queue.warning}", file=sys.stderr, flush=True)
         persist(self._broker_outage, "start", lambda: self._broker.check("hand over"), on=TryLater)
+        refuse_shared(self._settings)
         # Made before anything is measured: the first one has Celery make an envelope, which is start-up.
         ways = [
             HandOver(self._broker, *self._tasks, self._settings.shipments_per_task)
