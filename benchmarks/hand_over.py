@@ -25,8 +25,8 @@ def plain_app(url: str) -> Celery:
     app = Celery("plain", broker=url, set_as_current=False)
     app.conf.task_ignore_result = True
 
-    @app.task(name="ship", shared=False)  # type: ignore[untyped-decorator]
-    def ship(phone: str, message: str) -> None:
+    @app.task(name="push", shared=False)  # type: ignore[untyped-decorator]
+    def push(phone: str, message: str) -> None:
         """Stand for the task; nobody runs it here."""
 
     return app
@@ -34,7 +34,7 @@ def plain_app(url: str) -> Celery:
 
 def one_by_one(client: Redis, app: Celery) -> None:
     """Hand over as the original did."""
-    task = app.tasks["ship"]
+    task = app.tasks["push"]
     while (body := client.lpop(KEY)) is not None:
         client.llen(KEY)
         message = orjson.loads(cast("bytes", body))
@@ -43,7 +43,7 @@ def one_by_one(client: Redis, app: Celery) -> None:
 
 def in_batches(client: Redis, app: Celery) -> None:
     """Hand over as kombu's `Producer.batch` lets a good user do it."""
-    task = app.tasks["ship"]
+    task = app.tasks["push"]
     with app.amqp.producer_pool.acquire(block=True) as producer:
         while taken := client.lpop(KEY, 500):
             with producer.batch(500):

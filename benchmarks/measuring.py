@@ -74,7 +74,7 @@ def main() -> int:
                     for measured in in_turn(turn):
                         found[measured][role].append(cost(measured))
                 for role, both in (
-                    ("worker", ship(stack, options.posts)),
+                    ("worker", push(stack, options.posts)),
                     ("endpoint", answer(stack, 2 * options.posts)),
                 ):
                     for measured, seconds in both.items():
@@ -131,7 +131,7 @@ def hand_over(stack: Stack, measured: bool, messages: int) -> float:
     return spent / (messages - began[1])
 
 
-def ship(stack: Stack, messages: int) -> dict[bool, float]:
+def push(stack: Stack, messages: int) -> dict[bool, float]:
     """Return the CPU seconds a shipment of two workers, one measured, one not, that ship in turn."""
     sides: dict[bool, WorkerSide] = {}
     workers: dict[bool, Service] = {}
@@ -142,10 +142,10 @@ def ship(stack: Stack, messages: int) -> dict[bool, float]:
             sides[measured] = WorkerSide(own)
             workers[measured] = cut(sides[measured].our_worker(SLOTS), measured)
             workers[measured].start()
-            sides[measured].ship(SLOTS)
+            sides[measured].push(SLOTS)
 
         def work(measured: bool) -> None:
-            sides[measured].ship(SLOTS)
+            sides[measured].push(SLOTS)
 
         return spent(workers, work, messages // SLOTS, SLOTS)
 

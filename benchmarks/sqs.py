@@ -61,7 +61,7 @@ def hand_over_one_by_one(client: Any, url: str, app: Celery, messages: int) -> N
     for _ in range(messages):
         message = client.receive_message(QueueUrl=url)["Messages"][0]
         body = orjson.loads(message["Body"])
-        app.tasks["ship"].delay(body["p"], body["m"])
+        app.tasks["push"].delay(body["p"], body["m"])
         client.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
 

@@ -31,8 +31,8 @@ session = requests.Session()
 session.mount("http://", HTTPAdapter(pool_connections=1, pool_maxsize=SLOTS))
 
 
-@app.task(name="ship", bind=True, max_retries=8)  # type: ignore[untyped-decorator]
-def ship(self, phone: str, message: str) -> None:  # type: ignore[no-untyped-def]
+@app.task(name="push", bind=True, max_retries=8)  # type: ignore[untyped-decorator]
+def push(self, phone: str, message: str) -> None:  # type: ignore[no-untyped-def]
     """Ship one message."""
     try:
         answer = session.post(

@@ -50,7 +50,7 @@ class WorkerSide:
         worker.environment["WORKER_SLOTS"] = str(slots)
         return worker
 
-    def ship(self, messages: int, per_task: int = 1) -> None:
+    def push(self, messages: int, per_task: int = 1) -> None:
         """Hand over messages to our worker and wait until they have arrived."""
         self._hand_over(self._sent, messages, per_task)
         self._await(messages)
@@ -110,7 +110,7 @@ class WorkerSide:
             with app.amqp.producer_pool.acquire(block=True) as producer, producer.batch(500):
                 for number in range(first, first + count):
                     arguments = ("+5511999990000", "Your order has left our warehouse.")
-                    app.tasks["ship"].apply_async(arguments, task_id=f"{RUN}-{number}", producer=producer)
+                    app.tasks["push"].apply_async(arguments, task_id=f"{RUN}-{number}", producer=producer)
 
         return self._measure(worker, publish, messages, SLOTS)
 

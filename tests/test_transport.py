@@ -445,6 +445,15 @@ def test_a_consumer_that_is_full_or_idle_keeps_its_lease(broker, leased):
     assert other.messages == []
 
 
+def test_an_option_that_nobody_reads_is_refused_and_those_of_kombu_are_taken():
+    for options in ({"lease_secnds": 3}, {"visibility_timeuot": 5, "socket_timeout": 3}):
+        with pytest.raises(SettingsError, match=rf"^the transport takes no option '{next(iter(options))}'"):
+            transport.celery_settings("redis://127.0.0.1/0", 1, **options)
+    taken = {"lease_seconds": 3, "visibility_timeout": 5, "polling_interval": 1, "global_keyprefix": "x"}
+    made = transport.celery_settings("redis://127.0.0.1/0", 1, **taken)
+    assert made["broker_transport_options"] == taken
+
+
 def test_too_small_a_limit_of_deaths_is_refused(broker, leased):
     with pytest.raises(SettingsError, match="max_deaths"):
         leased(max_deaths=2).channel()

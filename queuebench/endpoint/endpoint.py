@@ -65,7 +65,7 @@ class Endpoint:
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
             if scope["method"] == "POST":
-                await self._push(scope, receive, send)
+                await self._post(scope, receive, send)
             else:
                 await answer_get(self.tally, scope, send)
 
@@ -77,7 +77,7 @@ class Endpoint:
             if message["type"] == "lifespan.shutdown":
                 return
 
-    async def _push(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         started_at = time.time()
         shipment_id, intended_at = "", 0.0

@@ -11,17 +11,39 @@ from celery.worker.consumer import Connection
 from celery.worker.request import Request as CeleryRequest
 from redis.exceptions import RedisError
 
+from queuebench.broker.transport.channel import Channel
 from queuebench.broker.transport.lasting import LastingConsumer
 from queuebench.broker.transport.link import url
 from queuebench.broker.transport.options import refuse_worker
+from queuebench.errors import SettingsError
 from queuebench.plumbing import redis_url as urls
 from queuebench.plumbing.printable import safe_text
 
 log = logging.getLogger(__name__)
 
 
+# What kombu reads besides the options of a channel.
+_OF_KOMBU = frozenset(
+    {
+        "polling_interval", "reauth_check_interval", "connect_retries_timeout", "errback", "callback",
+        "max_retries", "interval_start", "interval_step", "interval_max",
+        "master_name", "min_other_sentinels", "sentinel_kwargs",
+        "sentinel_fanout_compat",
+    }
+)  # fmt: skip
+
+
 def celery_settings(redis_url: str, slots: int, **transport_options: Any) -> dict[str, Any]:
-    """Return the Celery settings that go with this transport, for a worker of `slots` tasks at once."""
+    """Return the Celery settings that go with this transport, for a worker of `slots` tasks at once.
+
+    Raises:
+        SettingsError: an option that nobody reads, which would be left out in silence; or a wrong URL.
+    """
+    known = _OF_KOMBU.union(Channel.from_transport_options)
+    if unknown := sorted(transport_options.keys() - known):
+        raise SettingsError(
+            f"the transport takes no option {unknown[0]!r}; it takes {', '.join(sorted(known))}"
+        )
     return {
         "broker_url": url(redis_url),
         # The URL says so too; those who look into the broker themselves, as Flower does, read it here.
