@@ -17,6 +17,7 @@ from kombu.messaging import Consumer, Producer
 
 from queuebench.broker import transport
 from queuebench.broker.transport import lease
+from queuebench.broker.transport.lasting import forget_idle
 from queuebench.errors import SettingsError
 from tests.line import Line
 from tests.transport_fixtures import Server, broker, empty, server, until
@@ -409,6 +410,22 @@ def test_a_reply_that_never_came_loses_nothing(broker, leased):
     connection.release()
     second = Subscriber(leased(line.url), prefetch=10)
     assert sorted(second.drain(10)) == list(range(10))
+    line.close()
+
+
+def test_who_connects_again_trusts_no_connection_that_was_kept(broker, leased):
+    line = Line(broker.port)
+    pool = leased(line.url).Pool(limit=2)
+    with pool.acquire(block=True) as connection:
+        Producer(connection.default_channel).publish("before", routing_key="q")
+    assert line.swallow()
+    forget_idle(pool)
+    began = time.monotonic()
+    with pool.acquire(block=True) as again:
+        assert again is connection
+        Producer(again.default_channel).publish("after", routing_key="q")
+    assert time.monotonic() - began < again.default_channel.socket_timeout, "it waited for a dead one"
+    pool.force_close_all()
     line.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from queue import Empty
 from time import sleep
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from celery.worker import pidbox
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.consumer.control import Control as CeleryControl
 from celery.worker.state import maybe_shutdown
+from kombu.connection import Connection
 
 from queuebench.plumbing.printable import safe_text
 
@@ -34,6 +36,8 @@ class LastingConsumer(CeleryConsumer):  # type: ignore[misc]
         """Connect, and wait until the broker takes what a consumer begins with."""
         if not self.app.conf.broker_connection_retry or self.app.conf.broker_connection_max_retries == 0:
             return super().ensure_connected(conn)
+        if self.restart_count > 0:
+            forget_idle(self.app.pool)
         said = False
 
         def say(error: object, interval: float = 0.0) -> None:
@@ -59,6 +63,20 @@ class LastingConsumer(CeleryConsumer):  # type: ignore[misc]
         if said:
             log.warning("the broker is back")
         return conn
+
+
+def forget_idle(pool: Any) -> None:
+    """Close what a pool keeps: one connection was lost, and others may be dead that nobody has used."""
+    with contextlib.suppress(Empty):
+        kept = []
+        try:
+            while True:
+                kept.append(pool._resource.get_nowait())
+        finally:
+            for idle in reversed(kept):
+                if isinstance(idle, Connection):
+                    idle.collect()
+                pool._resource.put_nowait(idle)
 
 
 def _refusal(conn: Any) -> Exception | None:
