@@ -46,7 +46,7 @@ def test_an_endpoint_that_never_told_what_arrived_makes_a_run_not_valid() -> Non
     run = with_tally(None)
     assert (run.verdict, run.valid, run.proven) == (Verdict.INVALID, False, None)
     assert comparison.exit_code([run]) == 1
-    assert words.verdict(run) == "NOT VALID: what arrived is not known: the endpoint never answered /tally"
+    assert words.verdict(run) == "NOT VALID: what arrived is not known: the endpoint did not answer /tally"
     assert "everything" not in words.verdict(run)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import os
 import signal
+import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,14 +20,10 @@ import requests
 from redis import Redis
 
 from queuebench.bench.stack import Service, Stack, clean_environment, free_port
-from queuebench.broker import dead_letters
-from queuebench.broker.broker import Broker
 from queuebench.measuring.client import MonitorClient, MonitorError
-from queuebench.measuring.records import FORMAT, Count, Stage, Tally, encode
+from queuebench.measuring.records import FORMAT, Count, Stage, encode
 from queuebench.measuring.telemetry import MOST_RUNS, Telemetry, peak_memory_mib
-from queuebench.monitor.probing import Probe
-from queuebench.settings import load
-from tests.test_run import SETTINGS, opened, report, totals
+from tests.test_run import SETTINGS, report, totals
 
 pytestmark = pytest.mark.slow
 
@@ -227,6 +222,66 @@ def test_a_foreign_web_page_can_send_nothing(front: Front, path: str, headers: d
     assert front.get("/data").json()["open"] is None
 
 
+def raw(front: Front, method: str, path: str, *headers: str, body: bytes = b"") -> int:
+    """Send headers exactly as they are, and return the status."""
+    head = [f"{method} {path} HTTP/1.1", *headers, f"Content-Length: {len(body)}", "Connection: close"]
+    with socket.create_connection(("127.0.0.1", int(front.url.rsplit(":", 1)[1])), 30) as connection:
+        connection.sendall("\r\n".join([*head, "", ""]).encode("latin-1") + body)
+        return int(connection.makefile("rb").readline().split()[1])
+
+
+def test_headers_that_can_be_read_in_two_ways_are_refused(front: Front) -> None:
+    ours, theirs = "Host: localhost", "Host: evil.example"
+    for hosts in (
+        [theirs, ours],
+        [ours, theirs],
+        ["Host: evil.example@localhost"],
+        ["Host: localhost#.evil.example"],
+        ["Host: localhost/.evil.example"],
+        ["Host: localhost?.evil.example"],
+        ["Host: localhost:evil.example"],
+        ["Host: 127.0.0.1.evil.example"],
+        ["Host: [localhost]"],
+        ["Host: \xff"],
+        [],
+    ):
+        assert raw(front, "GET", "/data", *hosts) in (400, 403), hosts
+    json, body = "Content-Type: application/json", orjson.dumps(JOIN)
+    for headers in (
+        [json, "Content-Type: text/plain"],
+        ["Content-Type: text/plain", json],
+        [json, "Origin: http://evil.example", "Origin: http://localhost"],
+        [json, "Origin: http://localhost", "Origin: http://evil.example"],
+        [json, "Origin: http://localhost:81"],
+        [json, "Origin: http://localhost http://evil.example"],
+        [json, "Origin: http://evil.example@localhost"],
+        [json, "Origin:"],
+        ["Content-Type: application/json, text/plain"],
+        ["Content-Type: application/jsonp"],
+    ):
+        assert raw(front, "POST", "/join", ours, *headers, body=body) in (400, 403, 415), headers
+    assert front.get("/data").json()["open"] is None
+    for host in ("localhost.", "[fe80::1%25eth0]:80", "[::ffff:127.0.0.1]", "monitor_1:", "127.0.0.1:65535"):
+        assert raw(front, "GET", "/data", f"Host: {host}") == 200, host
+    kind = "Content-Type: Application/JSON; charset=utf-8"
+    assert raw(front, "POST", "/join", "Host: [::1]:81", kind, "Origin: http://[::1]:81", body=body) == 200
+
+
+def test_folders_of_results_with_odd_names_hide_no_run(front: Front) -> None:
+    run = front.join()
+    front.end(run)
+    summary = (front.results / run / "summary.json").read_bytes()
+    for name in (b"\xff\xfe", b"new\nline", b"<script>", "\N{CAT}".encode()):
+        folder = os.fsencode(front.results) + b"/" + name
+        os.mkdir(folder)  # noqa: PTH102 - a name that is no text
+        with open(folder + b"/summary.json", "wb") as file:  # noqa: PTH123
+            file.write(summary)
+    for number in range(300):
+        (front.results / f"zz-{number}").mkdir()
+    assert [earlier["run_id"] for earlier in front.get("/data").json()["history"]] == [run]
+    assert front.get("/metrics").status_code == 200
+
+
 @pytest.mark.parametrize("run", ["a%00b", "..", "%2e%2e%2fx", "x" * 5000, "%ff", "a/b", "🙂"])
 def test_a_run_that_cannot_be_is_not_there(front: Front, run: str) -> None:
     assert front.get(f"/runs/{run}/progress").status_code == 404
@@ -289,40 +344,6 @@ def test_a_record_that_cannot_be_read_is_set_aside_at_a_restart_and_the_next_run
     assert (front.results / bad / "set-aside.txt").read_text().count("\n") == 1
 
 
-def test_dead_letters_of_before_are_not_read_and_none_is_missed_when_some_are_sent_again(
-    servers: Stack, redis: Redis
-) -> None:
-    url = servers.environment["REDIS_PUBSUB_URL"]
-    settings = load({"REDIS_PUBSUB_URL": url, "REDIS_CELERY_URL": url})
-    probe, broker = Probe(settings), Broker(url)
-
-    def die(run: str, *numbers: int) -> None:
-        for number in numbers:
-            broker.add_dead_letter(dead_letters.DeadLetter("why", b"{}", "message", "", run, number))
-
-    old = dead_letters.DeadLetter("why", b"{}", "message", "", "earlier", 999, at=1.0).encode()
-    redis.rpush(dead_letters.KEY, *[old] * 2000)
-    probe.begin()
-    run = opened()
-    redis.config_resetstat()
-    die("run", 1, 2)
-    die("other", 3)
-    first = probe.dead_lettered(run.record)
-    assert first.numbers == [(1, 2)]
-    read = redis.info("commandstats")["cmdstat_lrange"]["calls"]
-    assert read <= 4
-    # Two are sent again and two are new: as many as before.
-    run.change(dead_letters=first, started_at=time.time())
-    for record in broker.dead_letters(2000, 2001):
-        broker.forget_dead_letter(record)
-    die("run", 7, 8)
-    second = probe.dead_lettered(run.record)
-    assert second.numbers == [(1, 2), (7, 8)]
-    # After a restart the monitor reads them again, and counts none twice.
-    again = Probe(settings).dead_lettered(run.record)
-    assert (again.count, again.numbers) == (2, [(7, 8)]) or again.numbers == second.numbers
-
-
 def test_a_process_that_dies_before_its_run_is_named_by_the_monitor_is_counted_in_it(front: Front) -> None:
     run = front.join()
     telemetry = Telemetry("worker", front.url)
@@ -381,25 +402,3 @@ def test_nothing_of_the_monitor_is_left_when_it_is_asked_to_stop(front: Front) -
         assert front.service.process is not None
         os.kill(front.service.process.pid, 0)
         raise AssertionError("it still runs")
-
-
-@pytest.mark.parametrize(("encoding", "proven"), [("identity", None), ("gzip", False)])
-def test_a_tally_that_breaks_off_says_nothing_and_one_that_cannot_be_read_is_not_ours(
-    encoding: str, proven: bool | None
-) -> None:
-    class Broken(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Encoding", encoding)
-            self.send_header("Content-Length", "200")
-            self.end_headers()
-            self.wfile.write(b'{"endpoint":"queuebench",')
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Broken) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        probe = Probe(load({"PUSH_URL": f"http://127.0.0.1:{server.server_port}/"}))
-        assert probe.tally("run", Tally()).proven is proven
-        server.shutdown()

@@ -4,6 +4,7 @@ import pytest
 
 from queuebench.figures import planner
 from queuebench.figures.cost import LONG_POLL_SECONDS, break_even
+from queuebench.measuring.records import Role
 from queuebench.queues import sqs
 from queuebench.report import words
 from tests.records import shipped, summary_of, totals, written
@@ -205,3 +206,11 @@ def test_workers_are_paid_for_the_hours_that_the_volume_needs() -> None:
 
 def test_the_price_of_idle_polls_is_that_of_the_wait_that_the_subscriber_asks_for() -> None:
     assert sqs.Sqs.wait_seconds == LONG_POLL_SECONDS
+
+
+def test_a_worker_that_carries_less_than_one_in_ten_seconds_has_a_plan_too() -> None:
+    run = summary_of(shipped(2000, slots=1, push_seconds=45.0))
+    assert run.capacity[Role.WORKER].per_second == pytest.approx(1 / 45, rel=0.001)
+    assert run.how_many is not None
+    assert run.how_many.workers == pytest.approx(1_000_000 / 3600 * 45, rel=0.001)
+    assert "÷ 0.0222/s a worker process (1 slot ÷ 45.0 s)" in " ".join(words.arithmetic(run.how_many))

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from queuebench.errors import QueueBenchError
 from queuebench.figures.findings import NotAccepted
 from queuebench.figures.summary import summarise
 from queuebench.measuring import run as run_module
@@ -311,6 +312,34 @@ def test_on_aws_counts_that_read_empty_have_to_do_so_for_longer_than_they_may_la
     assert run.judge(NOW + 81, empty=True) is None
     assert run.judge(NOW + 81 + AWS_EMPTY_SECONDS - 1, empty=True) is None
     assert run.judge(NOW + 81 + AWS_EMPTY_SECONDS, empty=True) is Ending.LOST
+
+
+def test_on_aws_a_dead_publisher_s_run_is_complete_when_the_counts_cannot_lag_any_more() -> None:
+    run = opened(queue="SQS", label="AWS SQS")
+    join(run, "p", 10, NOW)
+    run.report(report("p", "publisher", NOW, runs=totals({"published": 5}, [(0, 4)])), NOW)
+    arrive(run, (0, 4))
+    later = NOW + GONE_SECONDS + 1
+    assert run.judge(later, empty=True) is None
+    assert run.judge(later + AWS_EMPTY_SECONDS, empty=True) is Ending.COMPLETE
+
+
+def test_a_publisher_that_joins_again_with_other_numbers_is_refused() -> None:
+    run = opened()
+    join(run, "a", 100, NOW)
+    with pytest.raises(QueueBenchError, match="100 messages before, not 200"):
+        join(run, "a", 200, NOW)
+    assert join(run, "b", 1, NOW) == 100
+
+
+def test_what_is_accepted_is_what_was_told_last() -> None:
+    run = opened()
+    join(run, "p", 10, NOW)
+    assert len(run.accepted()) == 0
+    run.report(report("p", "publisher", NOW + 1, runs=totals({}, [(0, 4)])), NOW + 1)
+    assert len(run.accepted()) == 5
+    run.leave(LeaveRequest(FORMAT, "p", 0, [(0, 9)]))
+    assert len(run.accepted()) == 10
 
 
 def test_what_arrives_after_the_end_corrects_the_record() -> None:

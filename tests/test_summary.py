@@ -1,8 +1,16 @@
 from typing import Any
 
+import msgspec
 import pytest
 
+from queuebench.figures.records import read_summary
+from queuebench.figures.summary import summarise
+from queuebench.measuring.records import Ending, FormatError, ProcessReport, RunRecord, decode, encode
+from queuebench.monitor import prometheus
+from queuebench.report import words
+from queuebench.report.page import html, page_data
 from tests.records import START, process, record, shipped, totals, written
+from tests.test_run import NOW, opened, report
 
 SERVER = {
     "version": "7.0",
@@ -276,3 +284,56 @@ def test_the_summary_has_every_key_that_other_programs_read() -> None:
     used = {"processes", "cpu_seconds", "cpu_us_per_message", "max_rss_mib"}
     assert used <= set(summary["resources"]["worker"])
     assert summary["started_at"] == START
+
+
+LATENCIES = {"buckets": {"5": 10**15}, "negative": 0, "total_ns": 10**30, "lowest_ms": -4e12, "max_ms": 4e12}
+EXTREMES: list[dict[str, Any]] = [
+    {"cpu_seconds": 4e9},
+    {"startup_cpu_seconds": 4e9},
+    {"slots": 10**15},
+    {"max_rss_mib": 1e9},
+    {"started_at": 1e11, "now": 1e11},
+    {"requests": {"SendMessage": 10**15 - 1, "throttled": 1}},
+    {"unassigned": {"held_back_ms": 10**15}},
+    {"runs": {"run": {"counts": {"pushed": 10**15, "published": 10**15, "received": 10**15}}}},
+    {"runs": {"run": {"counts": {"pushed": 1}, "latencies": {"push": LATENCIES, "post": LATENCIES}}}},
+    {"runs": {"run": {"counts": {"pushed": 10**15}, "active": {"push": [[1.0, 1.0000000001]]}}}},
+    {"runs": {"run": {"counts": {"pushed": 10**15}, "active": {"push": [[0.0, 5e-324], [1.0, 1e11]]}}}},
+    {"runs": {"run": {"accepted": [[0, 10**15]]}}},
+    {"clock": {"offset_seconds": -1e11, "within_seconds": 0.0}},
+]
+
+
+@pytest.mark.parametrize("extreme", EXTREMES, ids=lambda extreme: str(extreme)[:60])
+@pytest.mark.parametrize("role", ["publisher", "worker"])
+def test_whatever_a_report_may_say_becomes_a_summary_that_can_be_read_again(
+    extreme: dict[str, Any], role: str
+) -> None:
+    run = opened(queue="SQS", label="AWS SQS")
+    for name in ("one", "two"):
+        told = msgspec.to_builtins(report(name, role, NOW + 1)) | extreme
+        run.report(decode(encode(told), ProcessReport, "the report"), NOW + 1)
+    run.judge(NOW + 2, empty=True)
+    run.close(NOW + 3, Ending.LOST)
+    record = decode(encode(run.record), RunRecord, "the record")
+    data = msgspec.json.encode(words.written(summarise(record)))
+    again = read_summary(data, "the summary")
+    html(page_data([(again, [])]))
+    prometheus.exposition(again, None)
+
+
+@pytest.mark.parametrize(
+    "beyond",
+    [
+        {"runs": {"run": {"latencies": {"push": LATENCIES | {"total_ns": 10**400}}}}},
+        {"runs": {"run": {"latencies": {"push": LATENCIES | {"negative": 1}}}}},
+        {"requests": {"SendMessage": 10**15, "ReceiveMessage": 1}},
+        {"requests": {"SendMessage": 10**18}},
+        {"runs": {"run": {"counts": {"pushed": 10**18}}}},
+    ],
+    ids=lambda beyond: str(beyond)[:60],
+)
+def test_sums_that_no_process_can_have_are_refused(beyond: dict[str, Any]) -> None:
+    told = msgspec.to_builtins(report("w", "worker", NOW)) | beyond
+    with pytest.raises(FormatError):
+        decode(msgspec.json.encode(told), ProcessReport, "the report")

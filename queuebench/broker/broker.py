@@ -247,8 +247,10 @@ class Broker:
             QueueError: the broker does not answer.
         """
         with explained(self.client):
+            if self.client.type(OPEN_RUN) != b"string":
+                return None
             run_id: Any = self.client.get(OPEN_RUN)
-        return None if run_id is None else run_id.decode()
+        return None if run_id is None else run_id.decode(errors="replace")
 
     def backlog(self) -> Depth:
         """Count the tasks that wait and those that a worker has taken.

@@ -12,9 +12,10 @@ from msgspec import Meta, Struct
 
 from queuebench.measuring.records import Role, Stage
 
-# Wide enough for any run, and neither nan nor infinite.
-Figure = Annotated[float, Meta(ge=-1e15, le=1e15)]
-Amount = Annotated[int, Meta(ge=0, le=10**18)]
+# Neither nan nor infinite, and wide enough for whatever comes of a record's bounds: what a run was summarised
+# as can be read again.
+Figure = Annotated[float, Meta(ge=-1e60, le=1e60)]
+Amount = Annotated[int, Meta(ge=0, le=9 * 10**18)]
 
 
 class Place(StrEnum):
@@ -56,7 +57,7 @@ class EndpointLate(Struct, frozen=True, tag_field="code", tag="endpoint_late"):
 
 
 class ClocksApart(Struct, frozen=True, tag_field="code", tag="clocks_apart"):
-    """The clocks of two processes disagree."""
+    """The clocks of two processes disagree, or one was set during the run."""
 
     seconds: Figure
 
@@ -92,7 +93,7 @@ class SetAside(Struct, frozen=True, tag_field="code", tag="set_aside"):
 
 
 class ArrivalUnknown(Struct, frozen=True, tag_field="code", tag="arrival_unknown"):
-    """The endpoint never said what arrived."""
+    """The endpoint did not say what arrived, at the run's end at least."""
 
 
 class NothingTimed(Struct, frozen=True, tag_field="code", tag="nothing_timed"):

@@ -25,16 +25,21 @@ def per_process(resources: dict[Role, Used], slots: int, slot_seconds: float) ->
         if used is None or not used.cpu_us_per_message:
             continue
         cpu_us = used.cpu_us_per_message
-        capacity[role] = Capacity(round(1e6 / cpu_us, 1), Limit.CPU, cpu_us_per_message=cpu_us)
+        capacity[role] = Capacity(_rounded(1e6 / cpu_us), Limit.CPU, cpu_us_per_message=cpu_us)
     worker = resources.get(Role.WORKER)
     slots_each = round(slots / worker.processes) if worker is not None and worker.processes else 0
     if Role.WORKER in capacity and slots_each and slot_seconds:
-        by_slots = round(slots_each / slot_seconds, 1)
+        by_slots = _rounded(slots_each / slot_seconds)
         if by_slots < capacity[Role.WORKER].per_second:
             capacity[Role.WORKER] = Capacity(
                 by_slots, Limit.SLOTS, slots=slots_each, slot_seconds=slot_seconds
             )
     return capacity
+
+
+def _rounded(per_second: float) -> float:
+    """Return a rate with one decimal, or with four digits where that would make next to nothing of it."""
+    return round(per_second, 1) if per_second >= 10.0 else float(f"{per_second:.4g}")
 
 
 def how_many(

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from queuebench.figures.findings import Amount, Figure, Flaw, Place, Remark, Server
 from queuebench.measuring.records import (
@@ -186,7 +187,7 @@ class EndpointAnswers(Struct, frozen=True):
 class Capacity(Struct, frozen=True, omit_defaults=True):
     """What one process of a role carries, and by which limit."""
 
-    per_second: Figure
+    per_second: Annotated[float, Meta(ge=1e-30, le=1e60)]
     limit: Limit
     cpu_us_per_message: Figure | None = None
     slots: Amount | None = None
@@ -271,7 +272,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     ended: Ending | None
     settings: dict[str, SettingValue]
     versions: dict[str, str]
-    proven: bool | None  # by the endpoint's own tally; None: it never answered, False: it is not ours
+    proven: bool | None  # by the endpoint's own tally; None: it did not answer, False: it is not ours
     counts: Counts
     seconds: StageSeconds
     rates: Rates

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 
 import msgspec
 
@@ -141,18 +141,16 @@ def _measured(record: RunRecord) -> Measured:
         slots_share=round(_slots_share(processes, slots, slot_seconds, active[Stage.PUSH]), 4),
         slot_seconds=round(slot_seconds, 6),
         held_back_share=round(_held_back_share(processes, drain), 4),
-        clocks_apart_seconds=round(_clocks_apart(processes), 4),
+        clocks_apart_seconds=round(max(_clocks_apart(processes), record.clock_set_seconds), 4),
         endpoint=_endpoint(settings, histograms[Stage.ANSWER], _unassigned(processes, Count.REFUSED)),
     )
 
 
 def _accepted(record: RunRecord, processes: Processes) -> Ranges:
     """Return the numbers that the queue is known to have accepted."""
-    accepted = Ranges()
-    publishers = record.publishers.values()
-    for ranges in [*(each.accepted for each in publishers), *(each.totals.accepted for each in processes)]:
-        accepted |= Ranges(ranges)
-    return accepted
+    told = [each.accepted for each in record.publishers.values()]
+    told += [each.totals.accepted for each in processes]
+    return Ranges(sorted(chain.from_iterable(told)))
 
 
 def _meant(publisher: PublisherRecord, accepted: Ranges) -> int:
@@ -262,7 +260,8 @@ def _untimed_share(processes: Processes, role: Role) -> float:
 
 def _rate(count: float, intervals: Intervals) -> float:
     seconds = _length(intervals)
-    return round(count / seconds, 1) if seconds > 0 else 0.0
+    # Unix seconds are no finer than that.
+    return round(count / seconds, 1) if seconds > 1e-6 else 0.0
 
 
 def _merged(processes: Processes, stage: Stage) -> Histogram:

@@ -15,8 +15,17 @@ class Ranges:
     def __init__(self, ranges: Iterable[Sequence[int]] = ()) -> None:
         self._starts: list[int] = []
         self._ends: list[int] = []
+        starts, ends = self._starts, self._ends
         for start, end in ranges:
-            self.add(start, end)
+            # Nearly always in order: no search.
+            if not ends or start > ends[-1] + 1:
+                if end >= start:
+                    starts.append(start)
+                    ends.append(end)
+            elif start < starts[-1]:
+                self.add(start, end)
+            elif end > ends[-1]:
+                ends[-1] = end
 
     def add(self, start: int, end: int | None = None) -> None:
         """Add one number, or all from `start` to `end`: none where it ends before it starts."""

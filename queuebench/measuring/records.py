@@ -20,11 +20,15 @@ FORMAT = 3  # of reports, records and summaries; grows when one of before can no
 
 MOST_NAME = 200  # characters of an id or a name
 Name = Annotated[str, Meta(min_length=1, max_length=MOST_NAME)]
-Whole = Annotated[int, Meta(ge=0, le=10**18)]
+MOST = 10**15  # of anything that one process counts
+Whole = Annotated[int, Meta(ge=0, le=MOST)]
+Sum = Annotated[int, Meta(ge=0, le=9 * 10**18)]  # of what thousands of processes counted
 # A year of waiting is plausible, and so is a clock that is a day off; nan and infinity are neither.
 Seconds = Annotated[float, Meta(ge=0.0, le=4e9)]
+Total = Annotated[float, Meta(ge=0.0, le=1e15)]  # seconds of many spells
 UnixSeconds = Annotated[float, Meta(ge=0.0, le=1e11)]
 Number = Annotated[int, Meta(ge=0, le=10**15)]
+Mebibytes = Annotated[float, Meta(ge=0.0, le=1e9)]
 Range = tuple[Number, Number]  # first and last, both in it
 Interval = tuple[UnixSeconds, UnixSeconds]
 # A report has no more of each; what reports, keeps to them.
@@ -34,7 +38,8 @@ MOST_BUCKETS = 4_000  # of a histogram: from a microsecond to a year are 3,200
 MOST_NAMED_RUNS = 64
 MOST_ACTIONS = 50
 Accepted = Annotated[list[Range], Meta(max_length=MOST_RANGES)]
-SettingValue = str | bool | int | float | list[str | int] | None
+SettingNumber = Annotated[int, Meta(ge=-(10**18), le=10**18)]
+SettingValue = str | bool | SettingNumber | float | list[str | SettingNumber] | None
 
 
 class FormatError(QueueBenchError):
@@ -105,6 +110,15 @@ class Latencies(Struct, frozen=True):
     lowest_ms: Annotated[float, Meta(ge=-4e12, le=0.0)] = 0.0
     max_ms: Annotated[float, Meta(ge=0.0, le=4e12)] = 0.0
 
+    def __post_init__(self) -> None:
+        """Refuse sums that are beyond what can be.
+
+        Raises:
+            ValueError: they are.
+        """
+        if sum(self.buckets.values()) + self.negative > MOST or self.total_ns > 10**30:
+            raise ValueError("more than any process can have timed")
+
 
 class RunTotals(Struct, frozen=True):
     """What one process did for one run, so far; bounded by the lengths of its lists and histograms."""
@@ -144,7 +158,7 @@ class ProcessReport(Struct, frozen=True):
     ended: bool
     startup_cpu_seconds: Seconds
     cpu_seconds: Seconds
-    max_rss_mib: Annotated[float, Meta(ge=0.0, le=1e9)]
+    max_rss_mib: Mebibytes
     cores: Annotated[int, Meta(ge=1, le=100_000)]
     machine_cpu_seconds: Seconds | None
     requests: Annotated[dict[Name, Whole], Meta(max_length=MOST_ACTIONS)] = {}
@@ -152,6 +166,15 @@ class ProcessReport(Struct, frozen=True):
     runs: Annotated[
         dict[Annotated[str, Meta(max_length=MOST_NAME)], RunTotals], Meta(max_length=MOST_NAMED_RUNS)
     ] = {}
+
+    def __post_init__(self) -> None:
+        """Refuse a sum that is beyond what can be.
+
+        Raises:
+            ValueError: it is.
+        """
+        if sum(self.requests.values()) > MOST:
+            raise ValueError("more requests than any process can have made")
 
 
 class ReportAnswer(Struct, frozen=True):
@@ -180,7 +203,7 @@ class JoinAnswer(Struct, frozen=True):
 
     run_id: str
     first: Number
-    backlog: dict[str, int]
+    backlog: dict[str, Whole]
 
 
 class LeaveRequest(Struct, frozen=True):
@@ -200,7 +223,7 @@ class Usage(Struct, frozen=True):
     now: UnixSeconds  # the process's own
     cpu_seconds: Seconds
     machine_cpu_seconds: Seconds | None
-    max_rss_mib: float
+    max_rss_mib: Mebibytes
     requests: dict[str, Whole] = {}
     unassigned: dict[Count, Whole] = {}
 
@@ -208,9 +231,9 @@ class Usage(Struct, frozen=True):
 class Busy(Struct, frozen=True):
     """Time through which a process worked without a pause, and the CPU that went in it."""
 
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    machine_cpu_seconds: float = 0.0
+    seconds: Total = 0.0
+    cpu_seconds: Total = 0.0
+    machine_cpu_seconds: Total = 0.0
 
     def __add__(self, other: Busy) -> Busy:
         """Return both together."""
@@ -226,11 +249,11 @@ class ProcessRecord(Struct, frozen=True):
 
     role: Role
     host: str
-    slots: int
-    cores: int
+    slots: Whole
+    cores: Annotated[int, Meta(ge=1, le=100_000)]
     ended: bool
     clock: Clock
-    startup_cpu_seconds: float
+    startup_cpu_seconds: Seconds
     baseline: Usage
     latest: Usage
     number: int = 0
@@ -248,11 +271,11 @@ class PublisherRecord(Struct, frozen=True):
     messages: Number  # that it means to send; once it has left, that it meant to
     left: bool
     accepted: list[Range]
-    seen_at: float = 0.0
+    seen_at: UnixSeconds = 0.0
     most: Number = 0  # numbers that are its own, where they are more than `messages`
-    per_second: float = 0.0
-    longest_pause: float = 0.0
-    faster: float = 1.0
+    per_second: Total = 0.0
+    longest_pause: Total = 0.0
+    faster: Total = 1.0
 
     @property
     def end(self) -> int:
@@ -261,7 +284,7 @@ class PublisherRecord(Struct, frozen=True):
 
 
 class Tally(Struct, frozen=True):
-    """What arrived, by the endpoint's own word; `proven` None: it never answered, False: it is not ours."""
+    """What arrived, by the endpoint's own word; `proven` None: it did not answer, False: not ours."""
 
     proven: bool | None = None
     distinct: Whole = 0
@@ -282,27 +305,27 @@ class ServerRecord(Struct, frozen=True):
 
     version: str | None
     run_id: str
-    at: float
-    used_memory: int
-    restarts: int
+    at: UnixSeconds
+    used_memory: Whole
+    restarts: Whole
     appendonly: str
     appendfsync: str
-    counters: dict[str, float]
-    cpu_seconds: float
-    evicted_keys: int
-    refused_for_memory: int
-    busy_seconds: float
-    busy_cpu_seconds: float
-    peak_memory: int
-    peak_before: int
+    counters: dict[str, Total]
+    cpu_seconds: Total
+    evicted_keys: Whole
+    refused_for_memory: Whole
+    busy_seconds: Total
+    busy_cpu_seconds: Total
+    peak_memory: Whole
+    peak_before: Whole
 
 
 class UsedSettings(Struct, frozen=True, rename="upper"):
     """The settings that figures are made with; a run without one of them is not opened."""
 
     queue_name: str
-    sqs_queues: Annotated[int, Meta(ge=1)]
-    sqs_threads: Annotated[int, Meta(ge=1)]
+    sqs_queues: Annotated[int, Meta(ge=1, le=10**6)]
+    sqs_threads: Annotated[int, Meta(ge=1, le=10**6)]
     publisher_delay: Seconds
     push_seconds: Seconds
     push_timeout: Seconds
@@ -328,11 +351,11 @@ class RunRecord(Struct, frozen=True):
     started_at: UnixSeconds
     settings: dict[str, SettingValue]
     versions: dict[str, str]
-    backlog_before: dict[str, int]
+    backlog_before: dict[str, Whole]
     moved_at: UnixSeconds = 0.0
-    moved: list[int] = []
-    empty_since: float | None = None
-    ending_since: float | None = None
+    moved: list[Sum] = []
+    empty_since: UnixSeconds | None = None
+    ending_since: UnixSeconds | None = None
     ended_at: UnixSeconds | None = None
     ended: Ending | None = None
     publishers: dict[str, PublisherRecord] = {}
@@ -340,8 +363,9 @@ class RunRecord(Struct, frozen=True):
     tally: Tally = Tally()
     dead_letters: DeadLettered = DeadLettered()
     servers: dict[str, ServerRecord] = {}
-    peaks: dict[str, int] = {}
-    measuring_requests: dict[str, int] = {}
+    peaks: dict[str, Whole] = {}
+    measuring_requests: dict[str, Whole] = {}
+    clock_set_seconds: Annotated[float, Meta(ge=0.0, le=1e11)] = 0.0  # the monitor's, during the run
 
     @property
     def used(self) -> UsedSettings:

@@ -22,9 +22,9 @@ def follow(
         now: Unix seconds.
         moved: whether the run went on since the state before.
     """
-    cpu_seconds = float(info.get("used_cpu_user", 0.0)) + float(info.get("used_cpu_sys", 0.0))
-    evicted, refused = int(info.get("evicted_keys", 0)), _refused_for_memory(info)
-    used_memory, own_peak = int(info.get("used_memory", 0)), int(info.get("used_memory_peak", 0))
+    cpu_seconds = _number(info, "used_cpu_user") + _number(info, "used_cpu_sys")
+    evicted, refused = _number(info, "evicted_keys"), _refused_for_memory(info)
+    used_memory, own_peak = int(_number(info, "used_memory")), int(_number(info, "used_memory_peak"))
     run_id = str(info.get("run_id", ""))
     counters = {"cpu_seconds": cpu_seconds, "evicted_keys": evicted, "refused_for_memory": refused}
     restarted = before is not None and before.run_id != run_id
@@ -32,13 +32,16 @@ def follow(
     counted = {} if restarted else counters if before is None else before.counters
 
     def total(name: str, so_far: float) -> float:
-        return so_far + counters[name] - counted.get(name, 0)
+        # CONFIG RESETSTAT lets a counter begin again too.
+        since = counters[name] - counted.get(name, 0)
+        return so_far + (since if since >= 0 else counters[name])
 
     spent = total("cpu_seconds", 0.0)
-    worked = now - before.at if before and moved else 0.0
+    worked = max(0.0, now - before.at) if before and moved else 0.0
+    version = info.get("valkey_version") or info.get("redis_version")
     peak_before = own_peak if before is None else 0 if restarted else before.peak_before
     return ServerRecord(
-        version=info.get("valkey_version") or info.get("redis_version"),
+        version=None if version is None else str(version),
         run_id=run_id,
         at=now,
         used_memory=used_memory,
@@ -49,8 +52,7 @@ def follow(
         cpu_seconds=total("cpu_seconds", before.cpu_seconds if before else 0.0),
         evicted_keys=int(total("evicted_keys", before.evicted_keys if before else 0)),
         refused_for_memory=int(total("refused_for_memory", before.refused_for_memory if before else 0)),
-        busy_seconds=(before.busy_seconds if before else 0.0)
-        + (now - before.at if before and moved else 0.0),
+        busy_seconds=(before.busy_seconds if before else 0.0) + worked,
         busy_cpu_seconds=(before.busy_cpu_seconds if before else 0.0) + (spent if worked else 0.0),
         # The server's own peak knows what came and went between two looks.
         peak_memory=max(
@@ -62,4 +64,10 @@ def follow(
 
 def _refused_for_memory(info: Mapping[str, Any]) -> int:
     refused = info.get("errorstat_OOM")
-    return int(refused.get("count", 0)) if isinstance(refused, Mapping) else 0
+    return int(_number(refused, "count")) if isinstance(refused, Mapping) else 0
+
+
+def _number(info: Mapping[str, Any], name: str) -> float:
+    """Return one of the numbers, 0 where what the server tells is none."""
+    found = info.get(name)
+    return float(min(max(found, 0), 10**15)) if isinstance(found, int | float) and found == found else 0.0

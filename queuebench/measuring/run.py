@@ -56,6 +56,7 @@ class Run:
     def __init__(self, record: RunRecord) -> None:
         self.record = record
         self._entries: int | None = None  # counted when it is first asked for
+        self._accepted: Ranges | None = None  # worked out when it is asked for
 
     @classmethod
     def open(
@@ -140,12 +141,35 @@ class Run:
     def change(self, **changes: Any) -> None:
         """Replace fields of the record."""
         self.record = replace(self.record, **changes)
+        if not changes.keys().isdisjoint(("publishers", "processes")):
+            self._accepted = None
+
+    def shift(self, seconds: float, clock_set: bool) -> None:
+        """Move every time that something is waited from: the clock was set, or the monitor was held."""
+
+        def moved(at: float) -> float:
+            return max(0.0, at + seconds)
+
+        record = self.record
+        self.change(
+            moved_at=moved(record.moved_at),
+            empty_since=None if record.empty_since is None else moved(record.empty_since),
+            ending_since=None if record.ending_since is None else moved(record.ending_since),
+            publishers={key: replace(p, seen_at=moved(p.seen_at)) for key, p in record.publishers.items()},
+            processes={
+                name: replace(process, latest=replace(process.latest, at=moved(process.latest.at)))
+                for name, process in record.processes.items()
+            },
+            servers={name: replace(server, at=moved(server.at)) for name, server in record.servers.items()},
+            clock_set_seconds=max(record.clock_set_seconds, min(abs(seconds), 1e11) * clock_set),
+        )
 
     def join(self, asked: JoinRequest, now: float) -> int:
         """Let a publisher in and return the first of its numbers; the same one however often it asks.
 
         Raises:
             RunFull: too many publishers have joined.
+            QueueBenchError: it has joined before, with other numbers.
         """
         publishers = self.record.publishers
         key = f"{asked.process}/{asked.burst}"
@@ -171,6 +195,11 @@ class Run:
                 raise RunFull(f"a run takes {MOST_MESSAGES:,} messages, and has {first:,} already")
             publishers[key] = joined
             self.change(ending_since=None)
+        if publishers[key].messages != asked.messages and not publishers[key].left:
+            raise QueueBenchError(
+                f"publisher {key[:80]} has joined with {publishers[key].messages:,} messages before, "
+                f"not {asked.messages:,}"
+            )
         return publishers[key].first
 
     def leave(self, asked: LeaveRequest) -> None:
@@ -187,6 +216,7 @@ class Run:
             publishers[key] = replace(publisher, left=True, messages=meant)
             self._make_room(len(asked.accepted) - len(publisher.accepted))
             publishers[key] = replace(publishers[key], accepted=asked.accepted)
+            self._accepted = None
 
     def report(self, report: ProcessReport, now: float, earlier: ProcessReport | None = None) -> None:
         """Take the newest totals of a process; an older report never replaces a newer one.
@@ -221,6 +251,8 @@ class Run:
         if totals is not None:
             self._make_room(totals.entries - process.totals.entries)
         moved = totals is not None and totals.counts != process.totals.counts
+        if totals is not None and totals.accepted != process.totals.accepted:
+            self._accepted = None
         busy, pending = _busy(process, before, latest, moved)
         processes[report.process] = replace(
             process,
@@ -249,9 +281,11 @@ class Run:
 
     def accepted(self) -> Ranges:
         """Return the numbers that the queue is known to have accepted."""
-        told = [publisher.accepted for publisher in self.record.publishers.values()]
-        told += [process.totals.accepted for process in self.record.processes.values()]
-        return Ranges(sorted(chain.from_iterable(told)))
+        if self._accepted is None:
+            told = [publisher.accepted for publisher in self.record.publishers.values()]
+            told += [process.totals.accepted for process in self.record.processes.values()]
+            self._accepted = Ranges(sorted(chain.from_iterable(told)))
+        return self._accepted
 
     def count(self, name: Count) -> int:
         """Return one of the counts, over all processes."""
@@ -320,12 +354,12 @@ class Run:
         record = self.record
         still = now - record.moved_at
         arrived = self.looks_complete(now) and (not record.tally.proven or not self.missing())
-        # What a dead publisher had sent without an answer may still be on its way.
-        if arrived and (empty or not self.a_publisher_died()):
-            return Ending.COMPLETE
         enough = self.empty_seconds
         # Counts that lag have to be empty all the while; the others, at the end.
         emptied = empty and (enough == EMPTY_SECONDS or now - since >= enough)
+        # What a dead publisher had sent without an answer may still be on its way.
+        if arrived and (emptied or not self.a_publisher_died()):
+            return Ending.COMPLETE
         if self.publishers_ended(now) and emptied and still >= enough:
             return Ending.LOST
         if still >= self.stuck_seconds:

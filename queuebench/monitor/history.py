@@ -6,6 +6,7 @@ import contextlib
 import sys
 from collections import OrderedDict
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,17 @@ class History:
         return [digests[name] for name in sorted(digests, reverse=True)]
 
     def _newest(self) -> Iterable[str]:
+        names: list[str] = []
         with contextlib.suppress(OSError):
-            folders = (entry for entry in self._results.iterdir() if entry.is_dir())
-            return sorted((folder.name for folder in folders), reverse=True)[:MOST_RUNS]
-        return []
+            # What has another name than a run's can't be asked for, nor every name be put into JSON.
+            names = sorted((path.name for path in self._results.iterdir()), reverse=True)
+        found = (name for name in names if RUN_ID.fullmatch(name) and self._has_summary(name))
+        return list(islice(found, MOST_RUNS))
+
+    def _has_summary(self, name: str) -> bool:
+        with contextlib.suppress(OSError):
+            return (self._results / name / "summary.json").is_file()
+        return False
 
     def summary(self, run_id: str) -> Summary | None:
         """Return a run's summary; None: there is none that can be read."""

@@ -36,6 +36,7 @@ from queuebench.plumbing.serve import serve
 from queuebench.report.page import html
 
 TICK_SECONDS = 1.0
+HELD_SECONDS = 3.0  # a tick that is later by so much: the process was held
 MOST_COMPARED = 50
 MOST_BODY_BYTES = 8 * 2**20
 
@@ -44,6 +45,8 @@ App = Callable[[Scope, Any, Any], Awaitable[None]]
 T = TypeVar("T")
 
 
+_ONCE = ("host", "origin", "content-type")
+_HOST = re.compile(r"(?:\[(?P<ipv6>[0-9A-Za-z:.%_-]+)\]|(?P<name>[0-9A-Za-z._-]+))(?::[0-9]{0,5})?")
 _PLAIN = re.compile(r"[a-z0-9_-]+")  # localhost, and names that only a network of one's own resolves
 
 
@@ -70,16 +73,21 @@ class Door:
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Pass a request on, or answer it with a refusal."""
         if scope["type"] == "http":
-            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-            refusal = self.refusal(scope["method"], headers)
+            refusal = self.refusal(scope["method"], scope["headers"])
             if refusal is not None:
                 status, text = refusal
                 await PlainTextResponse(text + "\n", status)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def refusal(self, method: str, headers: dict[str, str]) -> tuple[int, str] | None:
+    def refusal(self, method: str, given: Sequence[tuple[bytes, bytes]]) -> tuple[int, str] | None:
         """Return status and reason of a request that is not let in."""
+        headers: dict[str, str] = {}
+        for name, value in ((name.decode("latin-1"), value.decode("latin-1")) for name, value in given):
+            # Of two, whoever is before or behind this server might read the other one.
+            if name in headers and name in _ONCE:
+                return 400, f"there is more than one {name.title()} header"
+            headers[name] = value
         host = headers.get("host", "")
         if not self._may_be_ours(host):
             return 403, f"the Host {host[:100]!a} is not known here: name it in MONITOR_HOSTS"
@@ -92,14 +100,15 @@ class Door:
         return None
 
     def _may_be_ours(self, host: str) -> bool:
-        try:
-            name = (urlsplit(f"//{host}").hostname or "").lower().rstrip(".")
-        except ValueError:
+        found = _HOST.fullmatch(host)
+        if found is None:
             return False
+        name = (found["name"] or "").lower().removesuffix(".")
         if name in self._names or _PLAIN.fullmatch(name):
             return True
+        kind = ipaddress.IPv6Address if found["ipv6"] else ipaddress.IPv4Address
         with contextlib.suppress(ValueError):
-            return bool(ipaddress.ip_address(name))
+            return bool(kind(found["ipv6"] or name))
         return False
 
 
@@ -196,7 +205,11 @@ def application(monitor: Monitor, names: Sequence[str] = ()) -> App:
             except Exception as error:
                 # Without a tick no run would ever end, so one that fails must not be the last.
                 print(safe_text(f"monitor: {error!r}"), file=sys.stderr, flush=True)
+            slept_at = time.monotonic()
             await asyncio.sleep(TICK_SECONDS)
+            held_seconds = time.monotonic() - slept_at - TICK_SECONDS
+            if held_seconds > HELD_SECONDS:
+                monitor.state.was_held(held_seconds)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from queuebench.errors import QueueError
-from queuebench.figures.records import Summary
+from queuebench.figures.records import Summary, read_summary
 from queuebench.figures.summary import summarise
 from queuebench.measuring import series
 from queuebench.measuring.records import (
@@ -30,6 +30,7 @@ from queuebench.measuring.records import (
     LeaveRequest,
     ProcessReport,
     RunRecord,
+    Tally,
     used_settings,
 )
 from queuebench.measuring.run import Run
@@ -63,7 +64,7 @@ class Monitor:
         self._probe.check()
         self._probing = threading.Lock()  # held over I/O, and so by nobody who only wants to know
         self._watched: deque[Run] = deque(maxlen=MOST_WATCHED)
-        self._watched_at = 0.0
+        self._watch_at = 0.0
         self._failures = 0
         self.state = State(self._left_open())
 
@@ -249,33 +250,33 @@ class Monitor:
         if record.ended is not Ending.COMPLETE and record.tally.proven:
             # Which numbers are missing, now that nothing moves any more.
             run = Run(record)
-            run.correct(self._probe.tally(run.id, record.tally, numbers=True), record.dead_letters)
+            run.correct(self._probe.last_word(run.id, record.tally), record.dead_letters)
             record = run.record
             self._files.write_record(record, sys.maxsize)
         self._write_results(record)
-        if record.ended in (Ending.LOST, Ending.NOT_FINISHED):
+        if record.ended in (Ending.LOST, Ending.NOT_FINISHED) or record.tally.proven is None:
             self._watched.append(Run(record))
         print(f"monitor: run {record.run_id} is over: {record.ended}", flush=True)
 
     def _look_after_the_ended(self) -> None:
         """Correct the record of a run in which messages were missing, where some arrive after all."""
         now = time.time()
-        if now - self._watched_at < WATCH_EVERY_SECONDS:
+        if time.monotonic() < self._watch_at:
             return
-        self._watched_at = now
+        self._watch_at = time.monotonic() + WATCH_EVERY_SECONDS
         for summary in self._history.unwritten():
             self._write_summary(summary)
         for run in list(self._watched):
             before = run.record
             tally = self._probe.tally(run.id, before.tally)
-            if (tally.distinct, tally.duplicates) != (before.tally.distinct, before.tally.duplicates):
+            if _told(tally) != _told(before.tally):
                 tally = self._probe.tally(run.id, tally, numbers=True)
                 run.correct(tally, self._probe.dead_lettered(before))
                 self._files.write_record(run.record, sys.maxsize)
                 self._write_results(run.record)
                 print(f"monitor: run {run.id}: some arrived late; its record is corrected", flush=True)
-            over = run.record.ended is Ending.COMPLETE or now - (before.ended_at or now) > WATCH_SECONDS
-            if over:
+            whole = run.record.ended is Ending.COMPLETE and run.record.tally.proven is not None
+            if whole or now - (before.ended_at or now) > WATCH_SECONDS:
                 self._watched.remove(run)
 
     def _give_up(self, run_id: str, reason: str) -> None:
@@ -312,10 +313,15 @@ class Monitor:
     def _write_summary(self, summary: Summary) -> None:
         """Write a summary; what the disk does not take is kept in memory, and tried again."""
         data = msgspec.json.format(msgspec.json.encode(words.written(summary)), indent=2)
+        read_summary(data, "its summary")  # what nobody could read again must not pass for one
         if self._files.write_summary(summary.run_id, data):
             self._history.forget(summary.run_id)
         else:
             self._history.keep(summary)
+
+
+def _told(tally: Tally) -> tuple[bool | None, int, int]:
+    return tally.proven, tally.distinct, tally.duplicates
 
 
 def how_far(run: Run, points: Sequence[Point]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -31,6 +32,7 @@ from queuebench.measuring.records import (
     Whole,
     decode,
 )
+from queuebench.measuring.run import MOST_MESSAGES
 from queuebench.measuring.series import Held
 from queuebench.plumbing.proxies import session_for
 from queuebench.plumbing.redis_client import connect, explained
@@ -41,6 +43,7 @@ DEAD_LETTERS_AT_ONCE = 500
 # A dead letter's time is that of another machine.
 CLOCK_MARGIN_SECONDS = 60.0
 MOST_TALLY_BYTES = 64 * 2**20
+TALLY_SECONDS = 15.0
 
 
 class Sample(Struct, frozen=True):
@@ -72,6 +75,7 @@ class Sample(Struct, frozen=True):
 
 class _TallyAnswer(Struct, frozen=True):
     endpoint: str
+    run: str
     distinct: Whole
     duplicates: Whole
     numbers: list[Range] = []
@@ -91,6 +95,7 @@ class Probe:
         if settings.queue == "REDIS":
             self._redis["queue"] = connect(settings.redis_pubsub_url)
         self._session = session_for(settings.push_url)
+        self._asking: threading.Thread | None = None
         self._config: dict[str, tuple[str, dict[str, str]]] = {}
         self._measured: Mapping[str, int] = {}
         self._dead_seen = _Seen()
@@ -164,9 +169,31 @@ class Probe:
             return known
 
     def tally(self, run_id: str, known: Tally, numbers: bool = False) -> Tally:
-        """Ask the endpoint what arrived; one that is not ours proves nothing."""
+        """Ask the endpoint what arrived: one that is not ours proves nothing, a silent one says nothing."""
+        return self._tally(run_id, known, numbers) or known
+
+    def last_word(self, run_id: str, known: Tally) -> Tally:
+        """Ask which numbers arrived, at a run's end; what is known of before proves nothing of the end."""
+        return self._tally(run_id, known, numbers=True) or replace(known, proven=None)
+
+    def _tally(self, run_id: str, known: Tally, numbers: bool) -> Tally | None:
+        """Ask the endpoint within `TALLY_SECONDS`; None: no answer, or one about another run."""
         if not self._push_url:
             return replace(known, proven=False)
+        if self._asking is not None and self._asking.is_alive():
+            return None
+        told: list[Tally | None] = []
+
+        def ask() -> None:
+            told.append(self._ask_for_tally(run_id, known, numbers))
+
+        # urllib3 bounds each read and not the whole: whoever sends a byte now and then holds it for ever.
+        self._asking = threading.Thread(target=ask, name="tally", daemon=True)
+        self._asking.start()
+        self._asking.join(TALLY_SECONDS)
+        return told[0] if told else None
+
+    def _ask_for_tally(self, run_id: str, known: Tally, numbers: bool) -> Tally | None:
         parts = urlsplit(self._push_url)
         query = {"run": run_id, **({"numbers": "1"} if numbers else {})}
         try:
@@ -178,7 +205,7 @@ class Probe:
                 stream=True,
             ) as answer:
                 if answer.status_code >= 500:
-                    return known
+                    return None
                 data = answer.raw.read(MOST_TALLY_BYTES, decode_content=True)
                 found = (
                     decode(data, _TallyAnswer, "the endpoint's tally") if answer.status_code == 200 else None
@@ -186,9 +213,11 @@ class Probe:
         except (FormatError, DecodeError):
             found = None
         except (requests.RequestException, HTTPError, OSError):  # `raw` speaks urllib3's errors
-            return known
+            return None
         if found is None or found.endpoint != "queuebench":
             return known if known.proven else replace(known, proven=False)
+        if found.run != run_id:
+            return None
         arrived = found.numbers if numbers else known.arrived
         return replace(
             known, proven=True, distinct=found.distinct, duplicates=found.duplicates, arrived=arrived
@@ -229,8 +258,10 @@ class Probe:
             found = dead_letters.DeadLetter.decode(letter)
         except MessageError:
             return 0.0
-        if found.run == record.run_id and found.number is not None and found.number not in numbers:
-            numbers.add(found.number)
+        number = found.number
+        # Anybody can write to that list, and a message's own number goes further than a record's.
+        if found.run == record.run_id and type(number) is int and 0 <= number < MOST_MESSAGES:
+            numbers.add(number)
         return found.at if isinstance(found.at, float) else 0.0
 
     def _look_at_servers(self) -> dict[str, tuple[dict[str, Any], dict[str, str]]]:

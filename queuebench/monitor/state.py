@@ -30,6 +30,8 @@ from queuebench.monitor.probing import Sample
 
 # Every process reports once more after the last message has arrived.
 LAST_REPORTS_SECONDS = 1.5
+# By which the clock has to run off for it to have been set, or the machine to have slept.
+SET_SECONDS = 2.0
 
 
 class NotYetKnown(QueueError):
@@ -69,6 +71,7 @@ class State:
         self._run: Run | None = None
         self._series, self._ages = Series(), (Age(), Age())
         self._version = 0
+        self._clock = time.time(), time.monotonic()
 
     @property
     def undecided(self) -> bool:
@@ -81,14 +84,17 @@ class State:
         The broker names it, for a run's messages are where the broker's tasks are. Any other was left open
         with servers that are gone, or is that of another monitor.
         """
-        now = time.time()
         with self._lock:
+            now = self._now()
             record, self._left_open = self._left_open.get(noted or ""), {}
             if record is None or self._run is not None:
                 return
             # While everything was stopped, nothing could move.
             publishers = {name: replace(p, seen_at=now) for name, p in record.publishers.items()}
-            self._run, self._series = Run(replace(record, moved_at=now, publishers=publishers)), series
+            servers = {name: replace(server, at=now) for name, server in record.servers.items()}
+            since = {"moved_at": now, "empty_since": None, "ending_since": None}
+            record = replace(record, publishers=publishers, servers=servers, **since)
+            self._run, self._series = Run(record), series
 
     def report(self, report: ProcessReport) -> str | None:
         """Take the newest totals of a process; return the run that is open.
@@ -97,8 +103,8 @@ class State:
             NotYetKnown: see the class.
             RunFull: more processes than a run takes.
         """
-        now = time.time()
         with self._lock:
+            now = self._now()
             known = self._processes.get(report.process)
             if known is None or report.number > known.number:
                 self._processes[report.process] = replace(report, runs={})
@@ -110,14 +116,19 @@ class State:
             self._run.report(report, now, known)
             return self._run.id
 
+    def was_held(self, seconds: float) -> None:
+        """Count no time in which this process did not run (SIGSTOP, `docker pause`): it heard nobody."""
+        with self._lock:
+            self._shift(seconds, clock_set=False)
+
     def hears_from(self, host: str) -> bool:
         """Tell whether a process of that host is at work."""
         now = time.time()
-        with self._lock:
-            return any(
-                report.host == host and not report.ended and now - self._seen_at[process] < GONE_SECONDS
-                for process, report in self._processes.items()
-            )
+        # Without the lock, which is held while a run is judged: a health check has no time for that.
+        return any(
+            report.host == host and not report.ended and now - self._seen_at.get(process, 0.0) < GONE_SECONDS
+            for process, report in list(self._processes.items())
+        )
 
     def open_run(self) -> str | None:
         """Return the id of the run that is open."""
@@ -130,8 +141,8 @@ class State:
         Raises:
             NotYetKnown: see the class.
         """
-        now = time.time()
         with self._lock:
+            now = self._now()
             self._decided()
             if self._run is not None:
                 return
@@ -169,7 +180,7 @@ class State:
                 return None
             if not self._run.is_open:
                 raise NotYetKnown("the run before is just being closed: join again")
-            first = self._run.join(asked, time.time())
+            first = self._run.join(asked, self._now())
             answer = JoinAnswer(self._run.id, first, self._run.record.backlog_before)
             return answer, *self._to_keep(self._run)
 
@@ -199,12 +210,12 @@ class State:
     def looks_complete(self) -> bool:
         """Tell whether the open run is worth a look at which numbers arrived."""
         with self._lock:
-            return self._run is not None and self._run.looks_complete(time.time())
+            return self._run is not None and self._run.looks_complete(self._now())
 
     def judge(self, run_id: str, sample: Sample, tally: Tally) -> Verdict | None:
         """Take what a look has found and tell whether the run is over; None: it is not open any more."""
-        now = time.time()
         with self._lock:
+            now = self._now()
             run = self._run
             if run is None or run.id != run_id:
                 return None
@@ -238,7 +249,7 @@ class State:
             run = self._run
             if run is None or run.id != run_id:
                 return None
-            run.close(time.time(), Ending.SET_ASIDE)
+            run.close(self._now(), Ending.SET_ASIDE)
             return self._to_keep(run)
 
     def finish(self, run_id: str) -> None:
@@ -250,6 +261,22 @@ class State:
     def _to_keep(self, run: Run) -> tuple[RunRecord, int]:
         self._version += 1
         return run.frozen(), self._version
+
+    def _now(self) -> float:
+        """Return Unix seconds; where the clock was set, what is waited for is moved with it."""
+        before, now, steady = time.monotonic(), time.time(), time.monotonic()
+        if steady - before < SET_SECONDS / 4.0:
+            was, steadily = self._clock
+            self._clock = now, steady
+            off = (now - was) - (steady - steadily)
+            if abs(off) > SET_SECONDS:
+                self._shift(off, clock_set=True)
+        return now
+
+    def _shift(self, seconds: float, clock_set: bool) -> None:
+        self._seen_at = {process: at + seconds for process, at in self._seen_at.items()}
+        if self._run is not None:
+            self._run.shift(seconds, clock_set)
 
     def _decided(self) -> None:
         if self._left_open:

@@ -128,7 +128,7 @@ def flaw(found: Flaw) -> str:
         case findings.SetAside():
             return "the run was set aside: the monitor could not go on with it"
         case findings.ArrivalUnknown():
-            return "what arrived is not known: the endpoint never answered /tally"
+            return "what arrived is not known: the endpoint did not answer /tally"
         case findings.NothingTimed():
             return f"nothing was measured: all was sent in the {found.warm_up_seconds:g} s of WARM_UP"
     assert_never(found)
@@ -255,13 +255,13 @@ def why(found: Bottleneck) -> str:
         case Limit.CPU:
             text = f"CPU {share(found.cpu_share)}"
             if found.capacity is not None:
-                text += f": {capacity(found.capacity)} = {found.capacity.per_second:,.0f}/s a process"
+                text += f": {capacity(found.capacity)} = {_rate(found.capacity.per_second)} a process"
             return text
         case Limit.CALLS:
-            return f"{rate:,.0f}/s; a call of {found.call_ms:,.1f} ms (p50) after the other"
+            return f"{_rate(rate)}; a call of {found.call_ms:,.1f} ms (p50) after the other"
         case Limit.SLOTS:
             return (
-                f"{counted(found.slots or 0, 'slot')} ÷ {duration(found.slot_seconds or 0.0)} = {rate:,.0f}/s"
+                f"{counted(found.slots or 0, 'slot')} ÷ {duration(found.slot_seconds or 0.0)} = {_rate(rate)}"
             )
         case Limit.CORES:
             cores = "its core is" if found.cores == 1 else f"its {found.cores} cores are"
@@ -276,7 +276,7 @@ def _unknown(found: Bottleneck, rate: float) -> str:
         return "nothing was delivered"
     if found.place is Place.SUBSCRIBER:
         return (
-            f"received {rate:,.0f}/s and no limit of its own was reached; messages waited "
+            f"received {_rate(rate)} and no limit of its own was reached; messages waited "
             f"{duration(found.wait_seconds or 0.0)} (p50) for it"
         )
     used = (
@@ -284,7 +284,12 @@ def _unknown(found: Bottleneck, rate: float) -> str:
         if found.slots
         else "slots not known"
     )
-    return f"{rate:,.0f}/s; {used}{_cpu(found.place.value, found.cpu_share)}"
+    return f"{_rate(rate)}; {used}{_cpu(found.place.value, found.cpu_share)}"
+
+
+def _rate(per_second: float) -> str:
+    """Return a rate: whole where that says enough."""
+    return f"{per_second:,.0f}/s" if per_second >= 10 or not per_second else f"{per_second:.3g}/s"
 
 
 def _two(seconds: float | None) -> str:
@@ -324,9 +329,9 @@ def arithmetic(found: Plan) -> list[str]:
     return [
         f"{found.target:,} ÷ {found.hours * 3600:,.0f} s = {rate}",
         f"{rate} × {duration(found.slot_seconds)} a POST = {counted(found.slots, 'slot')} at work",
-        f"{rate} ÷ {worker.per_second:,.0f}/s a worker process ({capacity(worker)}) "
+        f"{rate} ÷ {_rate(worker.per_second)} a worker process ({capacity(worker)}) "
         f"= {counted(found.workers, 'worker')}",
-        f"{rate} ÷ {subscriber.per_second:,.0f}/s a subscriber process ({capacity(subscriber)}) "
+        f"{rate} ÷ {_rate(subscriber.per_second)} a subscriber process ({capacity(subscriber)}) "
         f"= {counted(found.subscribers, 'subscriber')}",
         f"{found.workers + found.subscribers} processes × {in_hours(found.hours)} × "
         f"${found.worker_usd_per_hour:g} + {queue} = ${found.usd:,.2f}",
