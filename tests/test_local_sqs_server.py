@@ -188,7 +188,10 @@ def test_a_slow_connection_holds_up_nobody(local: Sqs, local_server: LocalSqs) -
     assert local.bodies(url) == ["slow"]
 
 
-def test_a_poll_whose_client_left_takes_no_message(own: tuple[LocalSqs, Sqs]) -> None:
+@pytest.mark.parametrize(
+    "more", [b"", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["", "and asked more"]
+)
+def test_a_poll_whose_client_left_takes_no_message(own: tuple[LocalSqs, Sqs], more: bytes) -> None:
     server, sqs = own
     url = sqs.queue()
     body = json.dumps({"QueueUrl": url, "WaitTimeSeconds": 20}).encode()
@@ -198,7 +201,7 @@ def test_a_poll_whose_client_left_takes_no_message(own: tuple[LocalSqs, Sqs]) ->
     )
     for _ in range(3):
         with socket.create_connection((server.host, server.port)) as gone:
-            gone.sendall(head.encode() + body)
+            gone.sendall(head.encode() + body + more)
             await_polls(server, 1)
         await_polls(server, 0)
     sqs.send(url, "x")

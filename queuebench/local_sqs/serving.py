@@ -12,6 +12,7 @@ import uvicorn
 
 from queuebench.errors import SettingsError
 from queuebench.local_sqs.server import Application
+from queuebench.plumbing import open_files
 from queuebench.plumbing.http_limits import LimitedProtocol
 
 # botocore keeps idle connections and finds out late that one was closed
@@ -85,6 +86,7 @@ async def serve(
         stop()
 
     application = make_application(fail)
+    open_files.raise_limit()
     config = uvicorn.Config(
         application,
         http=LimitedProtocol,
