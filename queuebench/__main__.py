@@ -10,7 +10,7 @@ from queuebench.errors import QueueBenchError
 from queuebench.plumbing.printable import make_output_safe
 
 VERBS = {
-    "bench": ("queuebench.bench.bench", "both queues, side by side, without Docker"),
+    "bench": ("queuebench.experiment.bench", "both queues, side by side, without Docker"),
     "dead-letters": ("queuebench.broker.resend", "lists what was given up, and sends it again"),
     "drain": ("queuebench.experiment.drain", "takes tasks off in the place of workers, and ships nothing"),
     "endpoint": ("queuebench.endpoint.endpoint", "answers POSTs after PUSH_SECONDS and keeps the tally"),

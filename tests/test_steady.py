@@ -13,7 +13,7 @@ from queuebench.experiment import search as searching
 from queuebench.experiment.search import Found, Seen, search
 from queuebench.figures import requirement, steady
 from queuebench.figures.limits import Kind, Why
-from queuebench.figures.records import Summary
+from queuebench.figures.records import Load, Summary
 from queuebench.figures.steady import Sign, judge, trend
 from queuebench.measuring.age import Age
 from queuebench.measuring.histogram import Histogram
@@ -74,6 +74,7 @@ def points(
     return [
         Point(
             at=START + second,
+            published=second * per_second,
             received=second * per_second,
             pushed=second * per_second // 2,
             queue_age=age,
@@ -85,13 +86,14 @@ def points(
 
 def run(rate: float = 100.0, **more: object) -> Summary:
     made = summary_of(shipped(1000, queue_wait=0.05))
-    return msgspec.structs.replace(made, rates=msgspec.structs.replace(made.rates, publish=rate), **more)
+    kept = Load(asked=rate, offered=rate, intended=1000)
+    return msgspec.structs.replace(made, **{"load": kept, **more})
 
 
 def judged(ages: list[float | None], rate: float = 100.0, **more: object) -> steady.Judgement:
     celery = more.pop("celery", None)
     made = run(**more)  # type: ignore[arg-type]
-    return judge(made, points(ages, celery), rate, START, START + 99, REQUIRED)  # type: ignore[arg-type]
+    return judge(made, points(ages, celery), rate, 99.0, REQUIRED)  # type: ignore[arg-type]
 
 
 FLAT: list[float | None] = [0.05, 0.052, 0.049, 0.051, 0.05, 0.05]
@@ -105,6 +107,8 @@ GROWS: list[float | None] = [0.05, 0.15, 0.26, 0.34, 0.45, 0.56]
         (judged(GROWS), False, Sign.QUEUE_GROWS),
         (judged(FLAT, celery=GROWS), False, Sign.CELERY_GROWS),
         (judged(FLAT, rate=103.0), None, Sign.PUBLISHER),
+        (judged(FLAT, load=Load(asked=100.0, intended=1000, behind=20)), None, Sign.PUBLISHER),
+        (judged(FLAT, load=Load(asked=100.0, intended=1000, behind=4)), True, Sign.STEADY),
         (
             judged(FLAT, valid=False, flaws=[msgspec.convert({"code": "set_aside"}, type=object)]),
             None,
@@ -130,7 +134,7 @@ def test_what_came_through_is_told_where_a_rate_does_not_hold() -> None:
 
 def test_a_requirement_that_is_not_met_fails_a_steady_rate() -> None:
     slow = [requirement.parse("queue_wait.p99 <= 10 ms")]
-    found = judge(run(), points(FLAT), 100.0, START, START + 99, slow)
+    found = judge(run(), points(FLAT), 100.0, 99.0, slow)
     assert (found.held, found.sign) == (False, Sign.REQUIRED)
 
 

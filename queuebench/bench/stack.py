@@ -270,6 +270,30 @@ class Stack:
         for other in others:
             other.wait_until_ready()
 
+    @property
+    def label(self) -> str:
+        """The queue as reports name it."""
+        return settings_module.load(self.environment).queue_label
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many subscribers and how many workers there are; without workers, a drain."""
+        return self._counts
+
+    def drain(self) -> None:
+        """Let a drain take the place of workers and endpoint: from now on nothing is shipped.
+
+        Raises:
+            StackError: it did not start.
+        """
+        leaving = [name for name in self.services if name.startswith(("worker", "endpoint"))]
+        for name in leaving:
+            self.services[name].signal(signal.SIGTERM)
+        for name in leaving:
+            self.services.pop(name).stop()
+        self._counts = (self._counts[0], 0)
+        self._add_end().start()
+
     def add_redis(self, name: str) -> Service:
         """Add a Redis-protocol server that keeps what it has in an append-only file."""
         data = self.folder / name

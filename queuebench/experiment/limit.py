@@ -7,7 +7,6 @@ in the place of the workers. Servers and processes are started here, as `bench` 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import sys
 import threading
@@ -22,22 +21,14 @@ from queuebench import settings as settings_module
 from queuebench.bench import fleet
 from queuebench.bench.stack import Stack
 from queuebench.errors import QueueBenchError, SettingsError
-from queuebench.experiment.search import Probe, Seen, search
-from queuebench.figures import steady
-from queuebench.figures.limits import RateLimit, Step, Why
-from queuebench.figures.records import Scope, Summary, read_summary
+from queuebench.experiment.bed import REQUIRED, Bed
+from queuebench.figures.limits import RateLimit
+from queuebench.figures.records import Scope
 from queuebench.figures.requirement import Requirement
 from queuebench.figures.requirement import parse as requirement
-from queuebench.figures.steady import Judgement, Sign
-from queuebench.measuring import series
-from queuebench.measuring.series import Point
 from queuebench.report import limits as shown
 
-REQUIRED = "queue_wait.p99 <= 1 s"
 WITHIN_SECONDS = 600.0  # for all searches together
-SETTLE_SECONDS = 1.0  # of each probe, before what is looked at begins
-OVERHEAD_SECONDS = 5.0  # of each probe: a publisher starts, a run ends
-END_SECONDS = 120.0  # that a run may take to end after its publisher
 FIRST_OF_QUEUE = 4_000.0  # messages a second to begin with
 OVERLOAD = 1.2  # … and so much more than the slots carry, which shows what they do
 
@@ -77,8 +68,7 @@ def main(argv: list[str]) -> int:
             for number, searched in enumerate(fleets):
                 left = (give_up_at - time.monotonic()) / (len(fleets) - number)
                 print(f"\n{searched.name}: at most {left:,.0f} s", flush=True)
-                with _Bed(searched, options.results, requirements, stopped) as bed:
-                    found.append(bed.search(not options.quick, left))
+                found.append(_search(searched, options, requirements, left, stopped))
                 print(f"{searched.name}: {shown.sentence(found[-1])}", flush=True)
         except KeyboardInterrupt:
             print("limit: stopped; nothing is left running", file=sys.stderr)
@@ -134,146 +124,44 @@ def _fleets(options: argparse.Namespace) -> Iterator[Fleet]:
                 )
 
 
-class _Bed:
-    """A running stack in which rates are tried, one run each."""
-
-    def __init__(
-        self,
-        searched: Fleet,
-        results: Path,
-        requirements: Sequence[Requirement],
-        stopped: threading.Event,
-    ) -> None:
-        self._fleet, self._results, self._requirements = searched, results, requirements
-        self._stopped = stopped
-        self._scratch = fleet.scratch(searched.queue)
-        self._steps: list[Step] = []
-        self._runs: dict[str, Summary] = {}
-
-    def __enter__(self) -> _Bed:
-        searched = self._fleet
-        with contextlib.ExitStack() as cleanup:
-            folder = cleanup.enter_context(self._scratch)
-            self._stack = cleanup.enter_context(
-                Stack(
-                    Path(folder),
-                    searched.queue,
-                    subscribers=searched.subscribers,
-                    workers=searched.workers,
-                    settings=searched.settings,
-                    results=self._results,
-                    sqs_options=searched.sqs_options,
-                    stopped=self._stopped,
-                )
-            )
-            self._cleanup = cleanup.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._cleanup.close()
-
-    def search(self, proof: bool, within_seconds: float) -> RateLimit:
-        """Look for the highest rate that holds, for at most so long."""
-        give_up_at = time.monotonic() + within_seconds
-        looking = search(self._first(), proof)
-        probe = next(looking)
-        while True:
-            needed = probe.seconds + SETTLE_SECONDS + OVERHEAD_SECONDS
-            seen = Seen(None, stop=True)
-            if time.monotonic() + needed <= give_up_at:
-                seen = self._try(probe)
-            try:
-                probe = looking.send(seen)
-            except StopIteration as ended:
-                return self._limit(ended.value.rate, ended.value.fails_at, ended.value.why)
-
-    def _first(self) -> float:
-        settings = settings_module.load({**self._stack.environment})
-        if self._fleet.scope is Scope.QUEUE or not settings.push_seconds:
-            return FIRST_OF_QUEUE
-        return OVERLOAD * self._fleet.workers * settings.worker_slots / settings.push_seconds
-
-    def _try(self, probe: Probe) -> Seen:
-        run, points, began_at, ended_at = self._run(probe)
-        judged = steady.judge(run, points, probe.rate, began_at, ended_at, self._requirements)
-        self._runs[run.run_id] = run
-        self._steps.append(_step(probe, run, judged))
-        print(f"  {shown.step(self._steps[-1])}", flush=True)
-        return Seen(judged.held, judged.carried, capped=judged.sign is Sign.PUBLISHER)
-
-    def _run(self, probe: Probe) -> tuple[Summary, list[Point], float, float]:
-        """Hold a rate; return the run, its series, and between which Unix seconds it is to be looked at."""
-        before = set(self._results.glob("*/summary.json"))
-        load = {
-            "RATE": f"{probe.rate / self._fleet.publishers:.6f}",
-            "DURATION": f"{probe.seconds + SETTLE_SECONDS:g}",
-            "WARM_UP": f"{SETTLE_SECONDS:g}",
-        }
-        with (self._stack.folder / "publishers.log").open("ab") as log:
-            publishers = [self._stack.publish(settings=load, log=log) for _ in range(self._fleet.publishers)]
-            try:
-                for publisher in publishers:
-                    fleet.wait(publisher, self._stopped)
-            finally:
-                for publisher in publishers:
-                    fleet.end(publisher)
-        ended_at = time.time()
-        path = self._finished(before)
-        run = read_summary(path.read_bytes(), str(path))
-        points = series.read(path.with_name("series.jsonl")).points()
-        return run, points, ended_at - probe.seconds, ended_at
-
-    def _finished(self, before: set[Path]) -> Path:
-        give_up_at = time.monotonic() + END_SECONDS
-        while not (new := set(self._results.glob("*/summary.json")) - before):
-            if self._stopped.wait(0.1):
-                raise KeyboardInterrupt
-            if time.monotonic() > give_up_at:
-                raise QueueBenchError(
-                    f"a run had not ended {END_SECONDS:.0f} s after its publisher: "
-                    f"look into {self._stack.folder / 'logs'}"
-                )
-        return new.pop()
-
-    def _limit(self, rate: float | None, fails_at: float | None, why: Why) -> RateLimit:
-        failed = [step for step in self._steps if step.held is False and step.rate == fails_at]
-        held = [step for step in self._steps if step.held and step.rate == rate]
-        at_rate = self._runs[max(held, key=lambda step: step.seconds).run_id] if held else None
-        above = self._runs[failed[-1].run_id] if failed else None
-        any_run = next(iter(self._runs.values()), None)
-        return RateLimit(
-            queue=self._fleet.queue,
-            label=any_run.label if any_run is not None else self._fleet.queue,
-            scope=self._fleet.scope,
-            rate=rate,
-            fails_at=fails_at,
-            why=why,
-            steps=self._steps,
-            settings=any_run.settings if any_run is not None else {},
-            subscribers=self._fleet.subscribers,
-            workers=self._fleet.workers,
-            varied=dict(self._fleet.varied),
-            gave_in=above.bottleneck if above is not None else None,
-            sign=failed[-1].sign if failed else None,
-            latency_ms=at_rate.latency_ms if at_rate is not None else {},
-            proven=why is Why.PROVEN,
+def _search(
+    searched: Fleet,
+    options: argparse.Namespace,
+    requirements: Sequence[Requirement],
+    within_seconds: float,
+    stopped: threading.Event,
+) -> RateLimit:
+    with (
+        fleet.scratch(searched.queue) as folder,
+        Stack(
+            Path(folder),
+            searched.queue,
+            subscribers=searched.subscribers,
+            workers=searched.workers,
+            settings=searched.settings,
+            results=options.results,
+            sqs_options=searched.sqs_options,
+            stopped=stopped,
+        ) as stack,
+    ):
+        bed = Bed(
+            stack,
+            stopped,
+            publishers=searched.publishers,
+            requirements=requirements,
+            say=lambda tried: print(f"  {shown.step(tried)}", flush=True),
+        )
+        first = first_rate(searched.scope, searched.workers, settings_module.load(stack.environment))
+        return bed.search(
+            first, proof=not options.quick, within_seconds=within_seconds, varied=searched.varied
         )
 
 
-def _step(probe: Probe, run: Summary, judged: Judgement) -> Step:
-    age = judged.age
-    return Step(
-        rate=probe.rate,
-        seconds=probe.seconds,
-        kind=probe.kind,
-        run_id=run.run_id,
-        held=judged.held,
-        sign=judged.sign,
-        slope=age.slope if age is not None else None,
-        slope_low=age.low if age is not None else None,
-        slope_high=age.high if age is not None else None,
-        carried=judged.carried,
-    )
+def first_rate(scope: Scope, workers: int, settings: settings_module.Settings) -> float:
+    """Return the messages a second to begin with."""
+    if scope is Scope.QUEUE or not settings.push_seconds:
+        return FIRST_OF_QUEUE
+    return OVERLOAD * workers * settings.worker_slots / settings.push_seconds
 
 
 def _write(results: Path, found: Sequence[RateLimit]) -> Path:

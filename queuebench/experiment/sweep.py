@@ -16,9 +16,9 @@ from typing import Any
 
 from queuebench import settings as settings_module
 from queuebench.bench import fleet
-from queuebench.bench.bench import DEFAULT_MESSAGES
 from queuebench.bench.stack import Stack
 from queuebench.errors import QueueBenchError, SettingsError
+from queuebench.experiment.bench import DEFAULT_MESSAGES
 from queuebench.figures.records import Summary, read_summary
 from queuebench.figures.sweeps import Cell, Definition, Sweep, combined
 from queuebench.measuring.records import FormatError, decode, encode

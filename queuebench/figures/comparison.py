@@ -15,14 +15,18 @@ from queuebench.figures import planner
 from queuebench.figures.records import Bottleneck, Plan, Summary, Verdict
 from queuebench.measuring.records import Role, SettingValue
 
-# Settings that say where something is, not what it does.
-PLACES = ("CHANNEL_NAME", "MESSAGES")
+# Settings that say where something is, not what it does, and those that are told by the load.
+PLACES = ("CHANNEL_NAME", "MESSAGES", "RATE", "DURATION")
+# What need not be said of a group, for it follows from how its load is made.
+UNSAID = ("WARM_UP",)
 
 
 class Trait(StrEnum):
     """A kind of thing in which two groups can differ."""
 
-    MESSAGES = "messages"
+    MESSAGES = "messages"  # of a flood
+    RATE = "rate"  # messages a second that were asked for
+    DURATION = "duration"  # seconds
     PROCESSES = "processes"  # of a role
     SETTING = "setting"
     VERSION = "version"  # of what takes part: packages, the commit, the local SQS's options
@@ -79,7 +83,14 @@ def group(summaries: Sequence[Summary]) -> list[Group]:
 
 def _traits(run: Summary) -> Traits:
     """Return what makes two runs of a queue repeats of one another, in the order of its weight."""
-    traits: dict[tuple[Trait, str], SettingValue] = {(Trait.MESSAGES, ""): run.messages}
+    load = run.load
+    if load.asked or load.duration:
+        traits: dict[tuple[Trait, str], SettingValue] = {
+            (Trait.RATE, ""): load.asked,
+            (Trait.DURATION, ""): load.duration,
+        }
+    else:
+        traits = {(Trait.MESSAGES, ""): run.messages}
     for role, used in sorted(run.resources.items()):
         if role is not Role.ENDPOINT:
             traits[Trait.PROCESSES, role] = used.processes
@@ -97,7 +108,10 @@ def _apart(one: Group, groups: Sequence[Group]) -> Traits:
     others = [_traits(other.runs[0]) for other in groups if other.runs[0].label == one.runs[0].label]
     names = dict.fromkeys(name for traits in [mine, *others] for name in traits)
     return {
-        name: mine.get(name) for name in names if any(traits.get(name) != mine.get(name) for traits in others)
+        name: mine[name]
+        for name in names
+        if name in mine and name[1] not in UNSAID
+        if any(traits.get(name) != mine[name] for traits in others)
     }
 
 

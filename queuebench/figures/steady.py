@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from queuebench.figures import requirement
-from queuebench.figures.records import Scope, Summary, Verdict
+from queuebench.figures.records import KEPT_SHARE, Scope, Summary, Verdict
 from queuebench.figures.requirement import Requirement
 from queuebench.measuring.records import Role
 from queuebench.measuring.series import Point
@@ -18,7 +18,7 @@ LEAST_POINTS = 4
 LEAST_SLOPE = 0.005
 # An interval that reaches this far above 0 cannot tell whether the rate holds.
 WIDEST_SLOPE = 0.05
-# A publisher that stays within this share of its rate kept it.
+# The rate that the publishers were asked for, as the run knows it, by the one that is judged.
 RATE_KEPT = 0.98
 # Of the publisher's calls; where more were throttled, the queue did not take the rate.
 THROTTLED = 0.02
@@ -81,8 +81,7 @@ def judge(
     run: Summary,
     points: Sequence[Point],
     rate: float,
-    begins_at: float,
-    ends_at: float,
+    seconds: float,
     requirements: Sequence[Requirement] = (),
 ) -> Judgement:
     """Return whether a run held a rate.
@@ -91,11 +90,10 @@ def judge(
         run: the run, which is over.
         points: its series.
         rate: messages a second that were to be published.
-        begins_at: when what is looked at begins, in Unix seconds: what is before is settling in.
-        ends_at: when publishing ended.
+        seconds: how long before the end of publishing what is looked at begins: what is before settles in.
         requirements: what the figures must be beside.
     """
-    window = [point for point in points if begins_at <= point.at <= ends_at]
+    window = _window(points, seconds)
     if run.verdict is Verdict.LOST or run.counts.lost:
         return Judgement(False, Sign.LOST, None, None)
     ages = {Sign.QUEUE_GROWS: [(point.at, point.queue_age) for point in window]}
@@ -109,18 +107,27 @@ def judge(
     for sign, found in trends.items():
         if found.low > 0.0 and found.slope > LEAST_SLOPE:
             return Judgement(False, sign, found, _carried(window, sign))
-    if run.rates.publish < rate * RATE_KEPT:
+    # That some were sent late, and so waited for longer, is part of their wait.
+    if run.load.behind_share > KEPT_SHARE or run.load.asked < rate * RATE_KEPT:
         if _throttled(run):
             return Judgement(False, Sign.THROTTLED, None, run.rates.publish)
         return Judgement(None, Sign.PUBLISHER, None, run.rates.publish)
     if run.verdict is not Verdict.VALID:
         return Judgement(None, Sign.NOT_VALID, None, None)
     age = trends.get(Sign.QUEUE_GROWS)
-    if age is None or any(found.high > WIDEST_SLOPE for found in trends.values()):
-        return Judgement(None, Sign.UNSURE, age, None)
+    widest = max(trends.values(), key=lambda found: found.high, default=None)
+    if age is None or widest is None or widest.high > WIDEST_SLOPE:
+        return Judgement(None, Sign.UNSURE, widest, None)
     if not all(outcome.met for outcome in requirement.check(requirements, run)):
         return Judgement(False, Sign.REQUIRED, age, None)
     return Judgement(True, Sign.STEADY, age, None)
+
+
+def _window(points: Sequence[Point], seconds: float) -> list[Point]:
+    """Return the points of the last seconds of publishing."""
+    published = points[-1].published if points else 0
+    ended_at = next((point.at for point in points if point.published == published), 0.0)
+    return [point for point in points if ended_at - seconds < point.at <= ended_at]
 
 
 def _carried(window: Sequence[Point], sign: Sign) -> float | None:

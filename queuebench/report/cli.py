@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from queuebench.errors import QueueBenchError
 from queuebench.figures import comparison, planner, regression
+from queuebench.figures.limits import RateLimit
 from queuebench.figures.records import MOST_SUMMARY_BYTES, Summary, read_summary
+from queuebench.figures.requirement import Requirement
 from queuebench.figures.requirement import parse as requirement
 from queuebench.measuring import series
 from queuebench.plumbing import files
@@ -58,23 +61,50 @@ def main(argv: list[str]) -> int:
         raise ReportError("--worse compares: name the baseline first, and then the runs to compare with it")
     if len(folders) > MOST_RUNS:
         raise ReportError(f"{len(folders)} runs are too many: at most {MOST_RUNS} fit side by side")
-    by_folder = {folder: _summary(folder / "summary.json") for folder in folders}
-    summaries = list(by_folder.values())
+    worse = None if options.worse is None else (len(named[0]), options.worse)
+    return report(folders, options.target, options.hours, requirements, (), worse, options.output)
+
+
+def report(
+    folders: Sequence[Path],
+    target: int = planner.DEFAULT_TARGET,
+    hours: float = planner.DEFAULT_HOURS,
+    requirements: Sequence[Requirement] = (),
+    limits: Sequence[RateLimit] = (),
+    worse: tuple[int, float] | None = None,
+    output: Path | None = None,
+) -> int:
+    """Print and write the comparison of some runs.
+
+    Args:
+        folders: those of the runs.
+        target: messages to plan.
+        hours: … and in how long.
+        requirements: what every run must meet.
+        limits: the highest rates that were found of the same queues.
+        worse: how many of the runs are the baseline, and by which share the others may be worse.
+        output: where the HTML goes; None: beside the last run.
+
+    Raises:
+        ReportError: a run cannot be read or compared, or the report not be written.
+    """
+    summaries = [read_run(folder) for folder in folders]
     if not comparison.one_scope(summaries):
         raise ReportError(
             "some of these runs are of the queue and its subscribers alone, and have no POST: "
             "they are not compared with whole runs; name them apart"
         )
-    code = show(summaries, options.target, options.hours, requirements)
-    if options.worse is not None:
-        baseline = [by_folder[folder] for folder in named[0]]
-        runs = [by_folder[folder] for several in named[1:] for folder in several]
-        code = max(code, show_worse(regression.worse(baseline, runs, options.worse), options.worse))
-    name = "report.html" if len(folders) == 1 else "comparison.html"
-    path = options.output or folders[-1] / name
-    shown = [(run, series.read(folder / "series.jsonl").points()) for folder, run in by_folder.items()]
+    code = show(summaries, target, hours, requirements, limits)
+    if worse is not None:
+        first, share = worse
+        code = max(code, show_worse(regression.worse(summaries[:first], summaries[first:], share), share))
+    path = output or folders[-1] / ("report.html" if len(folders) == 1 else "comparison.html")
+    shown = [
+        (run, series.read(folder / "series.jsonl").points())
+        for folder, run in zip(folders, summaries, strict=True)
+    ]
     try:
-        write_report(path, page_data(shown, options.target, options.hours))
+        write_report(path, page_data(shown, target, hours, limits))
     except OSError as error:
         raise ReportError(f"cannot write {path}: {error.strerror}; choose another --output") from error
     print(f"\nreport: {path}")
@@ -96,7 +126,14 @@ def find(results: Path, run: str) -> Path:
     raise ReportError(f"no run {run!r} with a summary.json: {last}")
 
 
-def _summary(path: Path) -> Summary:
+def read_run(folder: Path) -> Summary:
+    """Return the summary in a run's folder.
+
+    Raises:
+        ReportError: it cannot be read.
+        FormatError: it is of another format, or none.
+    """
+    path = folder / "summary.json"
     try:
         data = files.read(path, MOST_SUMMARY_BYTES)
     except OSError as error:

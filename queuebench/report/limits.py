@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
+from queuebench.figures.findings import Place
 from queuebench.figures.limits import Kind, RateLimit, Step, Why
 from queuebench.figures.records import Scope
 from queuebench.figures.steady import Sign
@@ -106,6 +107,8 @@ def _latency(limit: RateLimit, stage: Stage, quantile: str) -> str:
 
 
 def _gave_in(found: RateLimit) -> str:
-    if found.gave_in is None or found.sign is None:
+    if found.sign is None:
         return ""
+    if found.gave_in is None or found.gave_in.place is Place.NONE:
+        return f"; above it {SIGNS[found.sign]}"
     return f"; above it {SIGNS[found.sign]}, by {words.bottleneck(found.gave_in, found.label)}"

@@ -11,14 +11,16 @@ from typing import Any
 import msgspec
 import orjson
 
-from queuebench.figures import comparison, planner
+from queuebench.figures import answer, comparison, planner
 from queuebench.figures.comparison import Group
+from queuebench.figures.limits import RateLimit
 from queuebench.figures.records import Summary
 from queuebench.measuring import series
 from queuebench.measuring.records import Stage
 from queuebench.measuring.series import Point
 from queuebench.plumbing import files
 from queuebench.report import words
+from queuebench.report.answer import sentences
 from queuebench.report.table import rows
 
 HERE = Path(__file__).parent
@@ -33,14 +35,17 @@ def page_data(
     runs: Sequence[tuple[Summary, Points]],
     target: int = planner.DEFAULT_TARGET,
     hours: float = planner.DEFAULT_HOURS,
+    limits: Sequence[RateLimit] = (),
 ) -> dict[str, Any]:
     """Return all that the page shows of some runs: (summary, points of its time series) each."""
     groups = comparison.group([summary for summary, _ in runs])
     number_of = {run.run_id: number for number, group in enumerate(groups) for run in group.runs}
     counted = {run.run_id for group in groups for run in group.counted}
     most = max(FEWEST_POINTS, MOST_POINTS // max(1, len(runs)))
+    found = answer.of_runs(groups, limits)
     return {
         "generated_at": time.time(),
+        "answer": sentences(found) if found is not None else [],
         "groups": [_group(group, target, hours) for group in groups],
         "rows": [asdict(row) for row in rows(groups)],
         "runs": [

@@ -10,12 +10,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from queuebench.figures import answer as which
 from queuebench.figures import comparison, planner, requirement
 from queuebench.figures.comparison import Group
+from queuebench.figures.limits import RateLimit
 from queuebench.figures.records import Scope, Summary, Verdict
 from queuebench.figures.regression import Change
 from queuebench.figures.requirement import Requirement
 from queuebench.report import words
+from queuebench.report.answer import sentences
 from queuebench.report.table import Row, rows
 
 # A log has no width of its own.
@@ -35,6 +38,7 @@ def show(
     target: int = planner.DEFAULT_TARGET,
     hours: float = planner.DEFAULT_HOURS,
     requirements: Sequence[Requirement] = (),
+    limits: Sequence[RateLimit] = (),
     file: TextIO | None = None,
 ) -> int:
     """Print runs side by side, with what they answer.
@@ -47,6 +51,11 @@ def show(
         console.print("no runs")
         return 1
     groups = comparison.group(summaries)
+    found_answer = which.of_runs(groups, limits)
+    for number, line in enumerate(sentences(found_answer) if found_answer is not None else ()):
+        console.print(Text(line, style="" if number else "bold"))
+    if found_answer is not None:
+        console.print()
     for run in summaries:
         name = f"{words.cut(run.run_id, 60)} ({words.cut(run.label, 60)})"
         console.print(Text(f"{name}: {words.verdict(run)}", style=COLOURS[run.verdict]))

@@ -382,6 +382,10 @@ def _trait(kind: Trait, name: str, value: SettingValue) -> str:
         return f"no {cut(name, LONGEST_NAME)}"
     if kind is Trait.MESSAGES and isinstance(value, int):
         return counted(value, "message")
+    if kind is Trait.RATE and isinstance(value, int | float):
+        return f"{value:,.4g}/s" if value else "a flood"
+    if kind is Trait.DURATION and isinstance(value, int | float):
+        return f"{value:,.4g} s" if value else "until all are sent"
     if kind is Trait.PROCESSES and isinstance(value, int):
         return counted(value, name)
     if kind is Trait.CORES and isinstance(value, int):
