@@ -5,7 +5,8 @@ PY := $(VENV)/bin/python
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make bench       both queues, side by side (MESSAGES= QUEUE= SUBSCRIBERS= WORKERS= SET='NAME=VALUE …')"
+	@echo "make bench       which queue? (MESSAGES= QUEUE= SUBSCRIBERS= WORKERS= SQS= SET='NAME=VALUE …')"
+	@echo "make limit       the highest rate that each queue holds, found and proven (the same, and QUICK=1)"
 	@echo "make million     a million 1-second POSTs (QUEUE=SQS: through the local SQS at latency 0)"
 	@echo "make benchmarks  every stage beside the plain way; writes docs/benchmarks.md (STAGES= REPEATS= SCALE=)"
 	@echo "make test        the tests, several at a time (JOBS=)"
@@ -38,11 +39,16 @@ bench: $(VENV)/.installed
 	  $(call set_here,SUBSCRIBERS,--subscribers) $(call set_here,WORKERS,--workers) \
 	  $(call set_here,SQS,--sqs) $(foreach pair,$(SET),--set '$(pair)')
 
+limit: $(VENV)/.installed
+	@$(PY) -m queuebench limit $(call set_here,QUEUE,--queue) \
+	  $(call set_here,SUBSCRIBERS,--subscribers) $(call set_here,WORKERS,--workers) \
+	  $(call set_here,SQS,--sqs) $(if $(call set_here,QUICK,x),--quick) $(foreach pair,$(SET),--set '$(pair)')
+
 # Two workers fill two cores; ten shipments a task save a third of the worker's CPU; a local SQS that answered
 # after 10 ms would be what is measured. Through SQS, where publishing and receiving cost nearly as much as shipping,
 # two cores have room for 1,500 slots, and for a subscriber that keeps to their pace.
 million: $(VENV)/.installed
-	@$(PY) -m queuebench bench --messages 1000000 --queue REDIS --workers 2 --sqs '--latency 0' \
+	@$(PY) -m queuebench bench --flood --messages 1000000 --queue REDIS --workers 2 --sqs '--latency 0' \
 	  --set WORKER_SLOTS=1000 --set SHIPMENTS_PER_TASK=10 \
 	  $(if $(filter SQS,$(QUEUE)),--set WORKER_SLOTS=750 --set CELERY_BACKLOG_LIMIT=500) \
 	  $(call set_here,MESSAGES,--messages) $(call set_here,QUEUE,--queue) \
@@ -76,4 +82,4 @@ faults: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
 
-.PHONY: help bench million benchmarks faults test test-fast test-wheel test-docker lint
+.PHONY: help bench limit million benchmarks faults test test-fast test-wheel test-docker lint
