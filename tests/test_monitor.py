@@ -60,18 +60,29 @@ class Front:
         return until(lambda: self.client.progress(run)["summary"])  # type: ignore[no-any-return]
 
 
-@pytest.fixture
-def front(servers: Stack, redis: Redis, tmp_path: Path) -> Iterator[Front]:
-    port, results = free_port(), tmp_path / "results"
+def front_desk(servers: Stack, folder: Path) -> Iterator[Front]:
+    port, results = free_port(), folder / "results"
     argv = [sys.executable, "-m", "queuebench", "monitor", "--port", str(port), "--results", str(results)]
     url = servers.environment["REDIS_PUBSUB_URL"]
     environment = clean_environment() | {"REDIS_PUBSUB_URL": url, "REDIS_CELERY_URL": url.replace("/0", "/1")}
     with Redis.from_url(environment["REDIS_CELERY_URL"]) as broker:
         broker.flushdb()
-    service = Service("monitor", argv, environment, tmp_path / "log", r"listens on http")
+    service = Service("monitor", argv, environment, folder / "log", r"listens on http")
     service.start()
     yield Front(f"http://127.0.0.1:{port}", service, servers, results)
     service.kill()
+
+
+@pytest.fixture
+def front(servers: Stack, redis: Redis, tmp_path: Path) -> Iterator[Front]:
+    """A monitor of the test's own."""
+    yield from front_desk(servers, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def desk(servers: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """One that tests share which leave it as it was."""
+    yield from front_desk(servers, tmp_path_factory.mktemp("desk"))
 
 
 HUGE = b'{"format":%d,"process":"x","burst":0,"messages":1' % FORMAT
@@ -99,12 +110,13 @@ JOIN = {"format": FORMAT, "process": "x", "burst": 0, "messages": 1, "settings":
     ],
     ids=lambda body: str(body)[:40],
 )
-def test_a_request_to_join_that_cannot_be_is_refused_and_leaves_nothing(front: Front, body: Any) -> None:
-    answer = front.post("/join", body)
+def test_a_request_to_join_that_cannot_be_is_refused_and_leaves_nothing(desk: Front, body: Any) -> None:
+    before = list(desk.results.iterdir())
+    answer = desk.post("/join", body)
     assert 400 <= answer.status_code < 500
     assert answer.text.count("\n") == 1
-    assert front.get("/data").json()["open"] is None
-    assert not list(front.results.iterdir())
+    assert desk.get("/data").json()["open"] is None
+    assert list(desk.results.iterdir()) == before
 
 
 REPORT = msgspec.to_builtins(report("w", "worker", 1000.0, runs=totals({Count.PUSHED: 1})))
@@ -133,13 +145,13 @@ REPORT = msgspec.to_builtins(report("w", "worker", 1000.0, runs=totals({Count.PU
     ids=lambda changes: str(changes)[:60],
 )
 def test_a_report_that_cannot_be_is_refused_and_the_run_goes_on_to_its_end(
-    front: Front, changes: dict[str, Any]
+    desk: Front, changes: dict[str, Any]
 ) -> None:
-    run = front.join()
+    run = desk.join()
     told = orjson.dumps(REPORT | changes).replace(b'"run":{', f'"{run}":{{'.encode())
-    assert front.post("/report", told).status_code in (400, 409)
-    assert front.get("/data").status_code == 200
-    assert front.end(run)["ended"] == "complete"
+    assert desk.post("/report", told).status_code in (400, 409)
+    assert desk.get("/data").status_code == 200
+    assert desk.end(run)["ended"] == "complete"
 
 
 @pytest.mark.parametrize("accepted", [[[0, 10**15]], [[10, 5]]], ids=str)
@@ -155,11 +167,11 @@ def test_numbers_that_cannot_be_keep_no_run_from_its_end(front: Front, accepted:
 @pytest.mark.parametrize(
     ("number", "shown"), [(b"NaN", False), (b"Infinity", False), (b"1e999", False), (b"1e308", False)]
 )
-def test_no_number_reaches_a_record_that_no_record_can_hold(front: Front, number: bytes, shown: bool) -> None:
-    run = front.join()
+def test_no_number_reaches_a_record_that_no_record_can_hold(desk: Front, number: bytes, shown: bool) -> None:
+    run = desk.join()
     body = orjson.dumps(REPORT | {"max_rss_mib": 12345.5}).replace(b"12345.5", number)
-    assert front.post("/report", body).ok is shown
-    front.end(run)
+    assert desk.post("/report", body).ok is shown
+    desk.end(run)
 
 
 def test_a_message_with_an_impossible_time_is_left_out_of_the_latencies_and_counted(front: Front) -> None:
@@ -184,17 +196,17 @@ def test_a_message_with_an_impossible_time_is_left_out_of_the_latencies_and_coun
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8080", "", "a b", "[::1", "localhost.evil.example"]
 )
-def test_a_host_that_is_not_ours_is_refused(front: Front, host: str) -> None:
-    assert front.get("/data", Host=host).status_code in (400, 403)
-    assert front.post("/join", JOIN, Host=host).status_code in (400, 403)
-    assert front.get("/data").json()["open"] is None
+def test_a_host_that_is_not_ours_is_refused(desk: Front, host: str) -> None:
+    assert desk.get("/data", Host=host).status_code in (400, 403)
+    assert desk.post("/join", JOIN, Host=host).status_code in (400, 403)
+    assert desk.get("/data").json()["open"] is None
 
 
 @pytest.mark.parametrize(
     "host", ["localhost", "LOCALHOST:1", "monitor", "monitor:8080", "10.0.0.7", "[::1]:8080"]
 )
-def test_a_host_that_can_be_ours_is_let_in(front: Front, host: str) -> None:
-    assert front.get("/data", Host=host).status_code == 200
+def test_a_host_that_can_be_ours_is_let_in(desk: Front, host: str) -> None:
+    assert desk.get("/data", Host=host).status_code == 200
 
 
 def test_a_name_that_monitor_hosts_names_is_let_in(front: Front) -> None:
@@ -217,9 +229,9 @@ def test_a_name_that_monitor_hosts_names_is_let_in(front: Front) -> None:
     ],
     ids=str,
 )
-def test_a_foreign_web_page_can_send_nothing(front: Front, path: str, headers: dict[str, str]) -> None:
-    assert front.post(path, JOIN, **headers).status_code in (403, 415)
-    assert front.get("/data").json()["open"] is None
+def test_a_foreign_web_page_can_send_nothing(desk: Front, path: str, headers: dict[str, str]) -> None:
+    assert desk.post(path, JOIN, **headers).status_code in (403, 415)
+    assert desk.get("/data").json()["open"] is None
 
 
 def raw(front: Front, method: str, path: str, *headers: str, body: bytes = b"") -> int:
@@ -283,10 +295,10 @@ def test_folders_of_results_with_odd_names_hide_no_run(front: Front) -> None:
 
 
 @pytest.mark.parametrize("run", ["a%00b", "..", "%2e%2e%2fx", "x" * 5000, "%ff", "a/b", "🙂"])
-def test_a_run_that_cannot_be_is_not_there(front: Front, run: str) -> None:
-    assert front.get(f"/runs/{run}/progress").status_code == 404
-    assert front.get(f"/data?runs={run}").status_code == 200
-    assert front.get(f"/report.html?runs={run}").status_code == 200
+def test_a_run_that_cannot_be_is_not_there(desk: Front, run: str) -> None:
+    assert desk.get(f"/runs/{run}/progress").status_code == 404
+    assert desk.get(f"/data?runs={run}").status_code == 200
+    assert desk.get(f"/report.html?runs={run}").status_code == 200
 
 
 @pytest.fixture
