@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 class Worker:
     """The worker's side of the pipeline; nothing connects before the first task.
 
-    Bounded: `tasks` of them are held at a time, of 128 MiB together where they are large.
+    Bounded: `tasks` of them are held at a time, of 64 MiB together where they are large.
     """
 
     def __init__(self, settings: Settings) -> None:
