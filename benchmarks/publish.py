@@ -10,6 +10,7 @@ from contextlib import closing
 from redis import Redis
 
 from benchmarks.harness import Bench, Row, Sample, median, share, timed, times
+from queuebench.load import bodies as made
 from queuebench.load import pacing
 from queuebench.load.bodies import Texts
 from queuebench.measuring.telemetry import Telemetry
@@ -24,12 +25,12 @@ RUN = "20261123-120000-redis-a1b2"
 def flood(queue: Queue, messages: int) -> Flood:
     """Return what a publisher runs, without a monitor."""
     outage = Outage("publisher", "the queue")
-    return Flood(queue, RUN, 0, messages, pacing.Flood(), Telemetry("publisher"), outage)
+    return Flood(queue, RUN, 0, messages, pacing.Flood(), Texts(), Telemetry("publisher"), outage)
 
 
 def bodies(messages: int) -> list[bytes]:
     """Return what a publisher sends."""
-    return Texts(RUN).timed(0, [1_795_435_200.0] * messages)
+    return made.timed(RUN, Texts().take(messages).heads, 0, [1_795_435_200.0] * messages)
 
 
 def one_by_one(client: Redis, key: str, sent: list[bytes]) -> None:

@@ -92,6 +92,19 @@ def decode(body: bytes, received_id: str | None = None) -> Message:
     return Message(own or received_id or uuid.uuid4().hex, phone, text, run, number, at)
 
 
+def place_of(body: bytes) -> tuple[str | None, int | None]:
+    """Return the run and number of what is no message, as far as it names them."""
+    try:
+        keys = _object(body) if len(body) <= MAX_BODY_BYTES else {}
+    except MessageError:
+        return None, None
+    run, number = keys.get("r"), keys.get("i")
+    known = type(number) is int and 0 <= number <= _HIGHEST_NUMBER
+    if type(run) is not str or not run or not known:
+        return None, None
+    return run, number
+
+
 def _object(body: bytes) -> dict[str, Any]:
     try:
         text: bytes | str = to_text(body) if body.startswith(_MARKS) else body

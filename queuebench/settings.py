@@ -43,6 +43,8 @@ class Settings:
     arrivals: str
     duration: float
     warm_up: float
+    message_bytes: int
+    messages_file: str
     publisher_delay: float
     celery_backlog_limit: int
     shipments_per_task: int
@@ -137,6 +139,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         profile=profile,
         arrivals=read.one_of("ARRIVALS", "even", "poisson"),
         duration=duration,
+        message_bytes=read.whole("MESSAGE_BYTES", 0, 0, 2**20),
+        messages_file=read.text("MESSAGES_FILE", ""),
         warm_up=read.number("WARM_UP", 0.0, 0.0, 86_400.0),
         publisher_delay=read.number("PUBLISHER_DELAY", 0.0, 0.0, 86_400.0),
         celery_backlog_limit=read.whole("CELERY_BACKLOG_LIMIT", 50_000, 1, 10_000_000),
@@ -164,6 +168,10 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     asked = {"RATE": settings.rate, "PROFILE": profile, "PUBLISHER_DELAY": settings.publisher_delay}
     if len(names := [name for name, value in asked.items() if value]) > 1:
         raise SettingsError(f"{' and '.join(names)} each say when messages are sent: leave all but one out")
+    if settings.message_bytes and settings.messages_file:
+        raise SettingsError(
+            "MESSAGE_BYTES and MESSAGES_FILE each say what messages are: leave one of them out"
+        )
     if duration and settings.warm_up >= duration:
         raise SettingsError(
             f"WARM_UP={settings.warm_up:g} takes all of DURATION={duration:g}: nothing would be measured"

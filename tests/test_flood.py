@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 from redis import Redis
 
+from queuebench.load.bodies import Bodies, Lines, Texts
 from queuebench.load.curve import steady
 from queuebench.load.pacing import Flood as AtOnce
 from queuebench.load.pacing import Pacing
@@ -24,17 +26,26 @@ KEY, RUN = "flooded", "20261125-090000-redis-0001"
 class Sent:
     """One flood, with all that came of it."""
 
-    def __init__(self, redis: Redis, url: str, pacing: Pacing, messages: int = 10**9, **more: Any) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        url: str,
+        pacing: Pacing,
+        messages: int = 10**9,
+        bodies: Bodies | None = None,
+        **more: Any,
+    ) -> None:
         queue, telemetry = RedisList(redis_pubsub_url=url, channel_name=KEY), Telemetry("publisher")
+        source, outage = bodies or Texts(), Outage("publisher", "the queue")
         self.began_at = time.time()
-        flood = Flood(
-            queue, RUN, 7, messages, pacing.schedule(), telemetry, Outage("publisher", "the queue"), **more
-        )
+        flood = Flood(queue, RUN, 7, messages, pacing.schedule(), source, telemetry, outage, **more)
         self.outcome: Outcome = flood.run(lambda _: None)
         self.took = time.time() - self.began_at
         queue.close()
         found: Any = redis.lrange(KEY, 0, -1)
-        self.bodies = sorted(map(orjson.loads, found), key=lambda body: int(body["i"]))
+        objects = [body for body in found if body.startswith(b"{")]
+        self.bodies = sorted(map(orjson.loads, objects), key=lambda body: int(body["i"]))
+        self.others = [body for body in found if not body.startswith(b"{")]
         self.telemetry = telemetry
         self.counts = telemetry._runs[RUN].counts
 
@@ -80,8 +91,28 @@ def test_a_flood_warms_up_too_and_ends_with_its_time(redis: Redis, redis_url: st
 
 def test_whichever_comes_first_ends_it(redis: Redis, redis_url: str) -> None:
     sent = Sent(redis, redis_url, Pacing(steady(100, 60.0), seconds=60.0), messages=5)
-    assert (sent.outcome, len(sent.bodies)) == (Outcome(5, 5, sent.outcome.behind, ""), 5)
+    assert (sent.outcome, len(sent.bodies)) == (Outcome(5, 5, 0, sent.outcome.behind, ""), 5)
     assert sent.took < 30
+
+
+def test_a_file_s_bodies_are_sent_in_turn_and_what_is_no_object_as_it_is(
+    redis: Redis, redis_url: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "messages.jsonl"
+    path.write_bytes(b'{"p":"1","m":"a","i":77}\nhello\n{"x":[]}\n')
+    sent = Sent(redis, redis_url, Pacing(), messages=2500, bodies=Lines(str(path), lambda _: ""))
+    assert (sent.outcome.accepted, sent.outcome.sent, sent.outcome.unnumbered) == (1667, 1667, 833)
+    assert [body["i"] for body in sent.bodies] == list(range(7, 7 + 1667))
+    assert [sorted(body) for body in sent.bodies[:3]] == [list("imprt"), list("irtx"), list("imprt")]
+    assert sent.others == [b"hello"] * 833
+    assert (sent.counts[Count.UNNUMBERED], sent.counts[Count.PUBLISHED]) == (833, 1667)
+    assert sent.telemetry.accepted_so_far(RUN) == [(7, 6 + 1667)]
+
+
+def test_large_messages_take_more_calls(redis: Redis, redis_url: str) -> None:
+    sent = Sent(redis, redis_url, Pacing(), messages=50, bodies=Texts(300_000))
+    assert [body["i"] for body in sent.bodies] == list(range(7, 57))
+    assert {len(body["m"]) for body in sent.bodies} == {300_000}
 
 
 def test_messages_of_a_flood_all_come(redis: Redis, redis_url: str) -> None:

@@ -145,6 +145,23 @@ def test_publishers_keep_to_a_rate_for_a_while_and_the_run_speaks_of_their_sum(
         )
 
 
+def test_bodies_of_one_s_own_are_shipped_and_those_that_are_none_end_as_dead_letters(tmp_path: Path) -> None:
+    path = tmp_path / "messages.jsonl"
+    path.write_text('{"p":"1","m":"a","r":"theirs","i":1}\n{"x":1}\nhello\n')
+    with pipeline(tmp_path, "REDIS", settings={"MESSAGES_FILE": str(path)}) as stack:
+        done = publish(stack, "30", "--wait")
+        assert_verdict(stack, done.returncode)
+        assert "accepted 20 of 20" in done.stdout
+        (summary,) = summaries(stack)
+        counts = summary["counts"]
+        assert (summary["messages"], summary["load"]["unnumbered"]) == (20, 10)
+        assert (counts["published"], counts["delivered"], counts["dead_lettered"]) == (20, 10, 10)
+        assert counts["lost"] == 0
+        eventually(lambda: len(dead_letters(stack)) == 20)
+        bodies = [letter.body for letter in dead_letters(stack)]
+        assert bodies.count(b"hello") == 10
+
+
 def test_the_threads_pool_ships_too_and_a_list_is_that_many_runs(tmp_path: Path) -> None:
     with pipeline(tmp_path, "REDIS", pool="threads") as stack:
         done = publish(stack, "100,300,200", "--wait")

@@ -94,6 +94,8 @@ def test_a_rate_that_was_kept_and_carried_leaves_nothing_to_name() -> None:
         "duration": 60.0,
         "warm_up": 0.0,
         "warm_up_messages": 0,
+        "message_bytes": 0,
+        "unnumbered": 0,
         "intended": 6000,
         "behind": 0,
     }

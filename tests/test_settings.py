@@ -56,6 +56,9 @@ def test_an_endpoint_that_is_not_aws_is_local(url: str, local: bool) -> None:
         ("ARRIVALS", "bursty"),
         ("DURATION", "-1"),
         ("DURATION", "1 min"),
+        ("MESSAGE_BYTES", "-1"),
+        ("MESSAGE_BYTES", "64k"),
+        ("MESSAGE_BYTES", "1048577"),
         ("SQS_QUEUES", "0"),
         ("REDIS_PUBSUB_URL", "http://redis"),
         ("REDIS_CELERY_URL", "redis://"),
@@ -135,6 +138,12 @@ def test_a_duration_alone_ends_publishing_unless_a_number_is_set(
     environ: dict[str, str], messages: tuple[int, ...]
 ) -> None:
     assert load(environ).messages == messages
+
+
+def test_two_settings_that_say_what_messages_are_are_refused() -> None:
+    with pytest.raises(SettingsError, match="MESSAGE_BYTES and MESSAGES_FILE"):
+        load({"MESSAGE_BYTES": "10", "MESSAGES_FILE": "x.jsonl"})
+    assert load({"MESSAGE_BYTES": "0", "MESSAGES_FILE": "x.jsonl"}).messages_file == "x.jsonl"
 
 
 def test_a_warm_up_that_leaves_nothing_is_refused() -> None:

@@ -138,6 +138,12 @@ class PublisherLate(Struct, frozen=True, tag_field="code", tag="publisher_late")
     lateness_ms: Figure  # p99
 
 
+class Unnumbered(Struct, frozen=True, tag_field="code", tag="unnumbered"):
+    """Bodies of MESSAGES_FILE that are no JSON objects were sent as they are."""
+
+    bodies: Amount
+
+
 class Squeezed(Struct, frozen=True, tag_field="code", tag="squeezed"):
     """A curve went by in another time than it was counted in, with its rates."""
 
@@ -198,6 +204,7 @@ Remark = (
     | PublisherFull
     | PublisherLate
     | Squeezed
+    | Unnumbered
     | BacklogBefore
     | Unconfirmed
     | NegativeLatencies

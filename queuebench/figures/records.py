@@ -104,6 +104,8 @@ class Load(Struct, frozen=True):
     duration: Figure = 0.0  # seconds; 0: until all messages are sent
     warm_up: Figure = 0.0  # seconds, whose messages have no part in latencies and rates
     warm_up_messages: Amount = 0
+    message_bytes: Amount = 0  # of a message's text; 0: a short sentence, or a file's
+    unnumbered: Amount = 0  # bodies of a file that are no JSON objects: sent as they are, no part of the run
     intended: Amount = 0  # messages that were due
     behind: Amount = 0  # of them, that had not been sent in time at the end
 

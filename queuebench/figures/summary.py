@@ -176,6 +176,8 @@ def _load(record: RunRecord, processes: Processes, offered: float) -> Load:
         warm_up_messages=_count(
             [process for process in processes if process.role is Role.PUBLISHER], Count.UNTIMED
         ),
+        message_bytes=used.message_bytes,
+        unnumbered=_count(processes, Count.UNNUMBERED),
         intended=intended if asked else 0,
         behind=max(0, intended - published) if asked else 0,
     )

@@ -29,6 +29,7 @@ from queuebench.figures.findings import (
     SetAside,
     Squeezed,
     Unconfirmed,
+    Unnumbered,
 )
 from queuebench.figures.records import Measured
 from queuebench.measuring.records import Count, Ending, Role, RunRecord, Stage
@@ -83,6 +84,8 @@ def remarks(record: RunRecord, run: Measured) -> list[Remark]:
         found.append(PublisherLate(load.asked, load.offered, load.intended, load.behind, late_ms))
     if load.faster != 1.0:
         found.append(Squeezed(load.faster))
+    if load.unnumbered:
+        found.append(Unnumbered(load.unnumbered))
     if share is not None and share >= PUBLISHER_FULL and not run.used.publisher_delay and not load.asked:
         found.append(PublisherFull(share))
     for name, place in (("queue", Place.QUEUE), ("celery", Place.BROKER)):

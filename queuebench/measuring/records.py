@@ -84,6 +84,7 @@ class Count(StrEnum):
     DEAD_LETTERED = "dead_lettered"
     ARRIVED = "arrived"
     REFUSED = "refused"
+    UNNUMBERED = "unnumbered"  # sent as they are, and no part of the run
     UNTIMED = "untimed"  # of those that a role dealt with: messages of the warm-up
     IMPLAUSIBLE = "implausible"  # times that were left out of the latencies
 
@@ -338,6 +339,7 @@ class UsedSettings(Struct, frozen=True, rename="upper"):
     duration: Seconds = 0.0
     warm_up: Seconds = 0.0
     profile: str = ""
+    message_bytes: Whole = 0
 
 
 class RunRecord(Struct, frozen=True):

@@ -6,11 +6,13 @@ import math
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from queuebench.errors import QueueError, Unreachable
-from queuebench.load.bodies import Texts
+from queuebench.errors import QueueBenchError, QueueError, Unreachable
+from queuebench.load import bodies as made
+from queuebench.load.bodies import Bodies, Portion
 from queuebench.load.pacing import Schedule
 from queuebench.measuring.records import Count, Stage
 from queuebench.measuring.telemetry import Telemetry
@@ -27,9 +29,18 @@ class Outcome:
     """How it went."""
 
     accepted: int
-    sent: int  # that the queue was asked to accept
+    sent: int  # that the queue was asked to accept, of those with a number
+    unnumbered: int  # that were sent as they are
     behind: int  # that had been due for a while at the end, and were not sent
     failure: str  # '' where all went well
+
+
+class _Taken(NamedTuple):
+    """Messages that one lane is to send."""
+
+    first: int  # number of the first that gets one
+    times: Sequence[float]  # intended, in seconds from the start: of those that get numbers
+    portion: Portion
 
 
 class Flood:
@@ -45,7 +56,8 @@ class Flood:
         run: its id.
         first: the first number.
         messages: how many at the most; the schedule may end before.
-        schedule: what is due when; None of it is waited for, and none is sent before it is due.
+        schedule: what is due when; none is sent before it is due, and none waits for another.
+        bodies: what they are made of.
         telemetry: where the figures go.
         batch: see above.
         warm_up: for how many seconds messages carry no time, and are counted and no more.
@@ -59,6 +71,7 @@ class Flood:
         first: int,
         messages: int,
         schedule: Schedule,
+        bodies: Bodies,
         telemetry: Telemetry,
         outage: Outage,
         batch: int = 0,
@@ -68,8 +81,10 @@ class Flood:
         self._outage = outage
         self._queue, self._run, self._telemetry = queue, run, telemetry
         self._first, self._end, self._batch = first, first + messages, batch
-        self._lanes, self._most = (1, 1) if one_by_one else (queue.sends, queue.batch_size)
-        self._schedule, self._texts, self._warm_up = schedule, Texts(run), warm_up
+        held = max(1, made.HELD_BYTES // bodies.largest)
+        self._lanes, self._most = (1, 1) if one_by_one else (queue.sends, min(queue.batch_size, held))
+        self._schedule, self._source, self._warm_up = schedule, bodies, warm_up
+        self._unnumbered = 0
         self._turn, self._lock = threading.Lock(), threading.Lock()
         self._next = first
         self._failure = ""
@@ -96,30 +111,35 @@ class Flood:
         # A flood is often over within one report: only here is known what it cost while it went on.
         used = round((time.process_time() - self._cpu_before) * 1e6)
         behind = self._schedule.rest(self._asked_at)
+        if self._unnumbered:
+            self._telemetry.record(self._run, Stage.PUBLISH, counts={Count.UNNUMBERED: self._unnumbered})
         self._telemetry.record(
             self._run, Stage.PUBLISH, counts={Count.PUBLISH_CPU_US: used, Count.INTENDED: behind}
         )
-        sent = self._next - self._first
-        if not self._failure and self.stopping.is_set() and (self._next < self._end or self.accepted < sent):
+        sent, whole = self._next - self._first, self._next + self._unnumbered >= self._end
+        if not self._failure and self.stopping.is_set() and (not whole or self.accepted < sent):
             self._failure = "stopped"
-        return Outcome(self.accepted, sent, behind, self._failure)
+        return Outcome(self.accepted, sent, self._unnumbered, behind, self._failure)
 
     def _now(self) -> float:
         return time.monotonic() - self._began
 
     def _work(self, lane: int) -> None:
         batch = self._batch
-        while taken := self._take():
-            batch = self._send(*taken, lane, batch)
+        try:
+            while taken := self._take():
+                batch = self._send(taken, lane, batch)
+        except QueueBenchError as error:
+            self._fail(str(error))
 
-    def _take(self) -> tuple[int, list[float]] | None:
-        """Wait until something is due and take it: its first number and intended times; None: it is over.
+    def _take(self) -> _Taken | None:
+        """Wait until something is due and take it; None: it is over.
 
         One lane waits at a time, and the others for their turn: each message wakes one of them.
         """
         with self._turn:
-            while not self.stopping.is_set() and self._next < self._end:
-                most = min(self._most, self._end - self._next)
+            while not self.stopping.is_set() and (left := self._end - self._next - self._unnumbered) > 0:
+                most = min(self._most, left)
                 self._asked_at = now = self._now()
                 due_at = self._schedule.next_at(now, most)
                 if due_at > now:
@@ -128,20 +148,58 @@ class Flood:
                     self.stopping.wait(due_at - now)
                     self._moved = time.monotonic()
                 elif times := self._schedule.due(now, most):
-                    first = self._next
-                    self._next += len(times)
-                    return first, times
+                    return self._number(times)
         return None
 
-    def _send(self, first: int, times: list[float], lane: int, batch: int) -> int:
-        """Send messages, from number `first` on, until all are accepted; return the last batch's number."""
-        cold = bisect_left(times, self._warm_up) if times[0] < self._warm_up else 0
-        bodies = self._bodies(first, times, cold)
-        numbers: Sequence[int] = range(first, first + len(times))
-        pause = 0.05
-        batch += 1
+    def _number(self, times: list[float]) -> _Taken:
+        first, portion = self._next, self._source.take(len(times))
+        self._next += len(portion.heads)
+        self._unnumbered += len(portion.as_they_are)
+        if portion.places is not None:
+            times = [times[place] for place in portion.places]
+        return _Taken(first, times, portion)
+
+    def _send(self, taken: _Taken, lane: int, batch: int) -> int:
+        """Make messages and send them, in as many calls as it takes; return the last batch's number."""
+        first, times, portion = taken
+        cold = bisect_left(times, self._warm_up) if times and times[0] < self._warm_up else 0
+        bodies = self._bodies(first, times, cold, portion)
         # However long its sending takes: that is what `publish` says.
         self._note_lateness(times, cold)
+        for start, end in self._calls(bodies):
+            numbers = range(first + start, first + min(end, len(times)))
+            batch = self._deliver(bodies[start:end], numbers, first + cold, lane, batch + 1)
+            if self.stopping.is_set():
+                break
+        return batch
+
+    def _calls(self, bodies: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+        """Yield from where to where a call goes that is not larger than the queue takes."""
+        most = self._queue.batch_bytes
+        if len(bodies) * self._source.largest <= most:
+            yield 0, len(bodies)
+            return
+        start = size = 0
+        for end, body in enumerate(bodies):
+            if end > start and size + len(body) > most:
+                yield start, end
+                start, size = end, 0
+            size += len(body)
+        yield start, len(bodies)
+
+    def _deliver(
+        self, bodies: Sequence[bytes], numbers: Sequence[int], warm_from: int, lane: int, batch: int
+    ) -> int:
+        """Send messages until all are accepted; return the last batch's number.
+
+        Args:
+            bodies: the messages; those beyond `numbers` are sent as they are.
+            numbers: of the others.
+            warm_from: the first number that is timed.
+            lane: which sender this is.
+            batch: a number above all that it had before.
+        """
+        pause = 0.05
         while True:
             began_at, began = time.time(), time.perf_counter()
             try:
@@ -157,25 +215,31 @@ class Flood:
                 self._fail(str(error))
                 return batch
             self._outage.back(f"send {lane}")
-            self._count(numbers, refused, first + cold, began_at, time.perf_counter() - began)
+            seconds, known = time.perf_counter() - began, len(numbers)
+            self._count(numbers, [p for p in refused if p < known], warm_from, began_at, seconds)
             if not refused:
                 return batch
-            bodies, numbers = [bodies[p] for p in refused], [numbers[p] for p in refused]
+            bodies, numbers = [bodies[p] for p in refused], [numbers[p] for p in refused if p < known]
             batch += 1
             if self._out_of_patience("the queue refuses entries of a batch") or self.stopping.wait(pause):
                 return batch
             pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
 
-    def _bodies(self, first: int, times: Sequence[float], cold: int) -> list[bytes]:
-        bodies = self._texts.untimed(first, cold) if cold else []
+    def _bodies(self, first: int, times: Sequence[float], cold: int, portion: Portion) -> list[bytes]:
+        heads = portion.heads
+        bodies = made.untimed(self._run, heads[:cold], first) if cold else []
         if cold < len(times):
             if not self._is_warm:
                 self._is_warm, self._cpu_before = True, time.process_time()
-            bodies += self._texts.timed(first + cold, [self._began_at + at for at in times[cold:]])
+            at = [self._began_at + seconds for seconds in times[cold:]]
+            bodies += made.timed(self._run, heads[cold:] if cold else heads, first + cold, at)
+        bodies += portion.as_they_are
         return bodies
 
     def _note_lateness(self, times: Sequence[float], cold: int) -> None:
         now, count = self._now(), len(times)
+        if not count:
+            return
         each = -(-count // LATENESSES) if times[0] != times[-1] else count
         self._telemetry.record(
             self._run,
@@ -199,6 +263,8 @@ class Flood:
     def _count(
         self, numbers: Sequence[int], refused: list[int], warm_from: int, began_at: float, seconds: float
     ) -> None:
+        if not numbers:
+            return
         count = len(numbers) - len(refused)
         warm = len(numbers) - bisect_left(numbers, warm_from)
         warm -= sum(numbers[position] >= warm_from for position in refused)

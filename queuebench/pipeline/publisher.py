@@ -20,7 +20,7 @@ from queuebench.figures import comparison
 from queuebench.figures.records import Summary, to_summary
 from queuebench.figures.requirement import Requirement
 from queuebench.figures.requirement import parse as requirement
-from queuebench.load import pacing
+from queuebench.load import bodies, pacing
 from queuebench.measuring.client import MonitorClient, MonitorError
 from queuebench.measuring.records import Stage
 from queuebench.measuring.telemetry import Telemetry
@@ -98,6 +98,7 @@ class Publication:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         persist(self._outage, "start", self._check_queue, GIVE_UP_SECONDS, TryLater)
+        self._bodies = bodies.of_settings(self._settings, self._queue.refuses)
         self._say_what_it_costs()
         if self._pacing.faster != 1.0:
             print(f"publisher: {words.squeezed(self._pacing.faster)}", flush=True)
@@ -139,6 +140,7 @@ class Publication:
             first,
             OPEN_ENDED if messages is None else messages,
             self._pacing.schedule(),
+            self._bodies,
             self._telemetry,
             self._outage,
             burst * BATCHES_PER_BURST,
@@ -150,7 +152,9 @@ class Publication:
             outcome = self._flood.run(counter.show)
         seconds = time.perf_counter() - began
         self._flood = None
-        meant = outcome.sent if messages is None or self._pacing.ends else messages
+        meant = outcome.sent
+        if messages is not None and not self._pacing.ends:
+            meant = messages - outcome.unnumbered
         self._say(run, outcome, meant, seconds)
         verdict = 1 if outcome.failure else 0
         if self._monitor is not None:
@@ -173,6 +177,8 @@ class Publication:
             parts.append(f"lateness p99 {lateness:,.1f} ms")
             if outcome.behind:
                 parts.append(f"{outcome.behind:,} more were due and not sent")
+        if outcome.unnumbered:
+            parts.append(f"{outcome.unnumbered:,} more were no JSON objects, and sent as they are")
         if outcome.failure:
             parts.append(outcome.failure)
         print("; ".join(parts), flush=True)
@@ -246,7 +252,9 @@ class Publication:
         messages = sum(map(min, bounds)) if known else 1_000_000
         # A send, a receive and a delete for ten messages, or for each where they come one by one.
         paced = bool(settings.publisher_delay or self._pacing.rate)
-        requests = messages * (3 if paced else 0.3)
+        size = settings.message_bytes + bodies.ADDED_BYTES
+        a_call = 1 if paced else max(1, min(self._queue.batch_size, self._queue.batch_bytes // size))
+        requests = messages * (2 * prices.sqs_billed_requests(a_call * size) + 1) / a_call
         usd = requests * prices.sqs_usd_per_request(settings.queue_name)
         print(
             f"publisher: {'' if known else 'each '}{messages:,} messages through AWS SQS are "

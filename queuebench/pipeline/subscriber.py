@@ -19,7 +19,7 @@ from queuebench.broker.own_keys import refuse_shared
 from queuebench.errors import MessageError, QueueError, TryLater, Unreachable
 from queuebench.measuring.records import Count, Stage
 from queuebench.measuring.telemetry import Telemetry
-from queuebench.message import Message, decode
+from queuebench.message import Message, decode, place_of
 from queuebench.pipeline.hand_over import HandOver
 from queuebench.plumbing.outage import Outage, persist
 from queuebench.queues import Batch, open_queue
@@ -250,5 +250,6 @@ def read(batch: Batch) -> tuple[Sequence[Message], Sequence[DeadLetter]]:
         try:
             messages.append(decode(body, received_id))
         except MessageError as error:
-            broken.append(DeadLetter(str(error), body, id=received_id or ""))
+            run, number = place_of(body)
+            broken.append(DeadLetter(str(error), body, id=received_id or "", run=run, number=number))
     return messages, broken

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from queuebench.message import MAX_BODY_BYTES
+
 Use = Literal["send", "receive", "look"]
 
 
@@ -38,6 +40,7 @@ class Queue(ABC):
 
     name: str
     batch_size: int  # messages that one `publish` or `receive` should carry
+    batch_bytes: int  # that one `publish` may carry, or one message that is larger
     sends: int  # how many `publish` calls at once it takes to keep the queue busy
     receivers: int  # likewise `receive` calls of one subscriber
     warning: str = ""  # what a subscriber must be told; known after `check`
@@ -50,6 +53,12 @@ class Queue(ABC):
     def try_rights(self, use: Use) -> None:
         """Raise unless it may be used so, as far as a server lets that be tried without effect."""
         return
+
+    def refuses(self, body: bytes) -> str:
+        """Return why a message would never be taken, or never be read; '' where it would. After `check`."""
+        if len(body) > MAX_BODY_BYTES:
+            return f"it has {len(body):,} bytes, and a message may have {MAX_BODY_BYTES:,}"
+        return ""
 
     @abstractmethod
     def publish(self, bodies: Sequence[bytes], lane: int, batch: int) -> Sequence[int]:

@@ -125,6 +125,7 @@ class RedisList(Queue):
     """
 
     batch_size = 1000
+    batch_bytes = 4 * 2**20
     sends = 2  # one builds a batch while the server works on the other's
     receivers = 3  # one works while the others wait for the queue and for the broker
     wait_seconds = 2.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 import time
 import uuid
@@ -27,6 +28,8 @@ GROUPS = 1000  # FIFO message groups of one sender; one in flight locks its grou
 DELETE_TRIES = 5
 SAFE_VISIBILITY_SECONDS = 10.0  # a hand-over to a busy broker takes up to a second or two
 
+# What a message may not have: SendMessage in the SQS API reference.
+_NO_TEXT = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _MISSING = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
 _CREDENTIALS = (
     "InvalidClientTokenId",
@@ -54,6 +57,7 @@ class Sqs(Queue):
     """
 
     batch_size = 10
+    batch_bytes = 2**20
     wait_seconds = LONG_POLL_SECONDS
 
     def __init__(
@@ -77,6 +81,7 @@ class Sqs(Queue):
         self._lock, self._checking = threading.Lock(), threading.Lock()
         self._urls: list[str] = []
         self._visibility_seconds = 30.0
+        self._message_bytes = self.batch_bytes
         self._requests: Counter[str] = Counter()
         self._made: SQSClient | None = None
 
@@ -89,12 +94,15 @@ class Sqs(Queue):
                 with self._explained(name):
                     urls.append(self._find_or_create(name))
             seconds: dict[str, float] = {}
+            sizes = [self._message_bytes]
             for name, url in zip(self._names, urls, strict=True):
                 with self._explained(name):
                     answer = self._client.get_queue_attributes(
-                        QueueUrl=url, AttributeNames=["VisibilityTimeout"]
+                        QueueUrl=url, AttributeNames=["VisibilityTimeout", "MaximumMessageSize"]
                     )
                 seconds[name] = float(answer["Attributes"]["VisibilityTimeout"])
+                sizes.append(int(answer["Attributes"].get("MaximumMessageSize", self._message_bytes)))
+            self._message_bytes = min(sizes)
             shortest = min(seconds, key=seconds.__getitem__)
             self._visibility_seconds = seconds[shortest]
             if not self._visibility_seconds:
@@ -109,6 +117,15 @@ class Sqs(Queue):
                     "again, and shipped twice; set it to 30 s or more"
                 )
             self._urls = urls
+
+    def refuses(self, body: bytes) -> str:
+        if len(body) > self._message_bytes:
+            return f"it has {len(body):,} bytes, and {self.name} takes {self._message_bytes:,}"
+        try:
+            found = _NO_TEXT.search(body.decode())
+        except UnicodeDecodeError:
+            return "it is not UTF-8, and SQS takes nothing else"
+        return f"it has the character {found[0]!a}, which SQS does not take" if found else ""
 
     def publish(self, bodies: Sequence[bytes], lane: int, batch: int) -> Sequence[int]:
         entries: list[dict[str, Any]] = []

@@ -151,6 +151,14 @@ def remark(found: Remark) -> str:
                 f"{counted(found.intended, 'message')} due not sent in time: the rate is the publisher's, "
                 "not the queue's"
             )
+        case findings.Unnumbered():
+            bodies, be = (
+                ("bodies", "are no JSON objects") if found.bodies > 1 else ("body", "is no JSON object")
+            )
+            return (
+                f"{found.bodies:,} {bodies} of MESSAGES_FILE {be}: sent without a number, to end as dead "
+                "letters, and no part of the counts"
+            )
         case findings.Squeezed():
             return squeezed(found.faster)
         case findings.BacklogBefore():
