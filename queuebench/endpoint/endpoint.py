@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import os
 import random
+import stat
+import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -21,6 +24,7 @@ import orjson
 
 from queuebench import settings as settings_module
 from queuebench.endpoint.tally import Tally, kept_id
+from queuebench.errors import QueueBenchError
 from queuebench.measuring.records import Count, Stage
 from queuebench.measuring.telemetry import Telemetry
 from queuebench.plumbing.serve import serve
@@ -43,8 +47,8 @@ class Endpoint:
         self.tally = Tally()
         # By run: start and end in Unix seconds, seconds that the answer took, the intended time or 0.
         self._arrivals: dict[str, list[tuple[float, float, float, float]]] = {}
-        log.parent.mkdir(parents=True, exist_ok=True)
-        self._log = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._log = _open(log)
+        self._unkept = False
         self._read(log)
 
     def _read(self, log: Path) -> None:
@@ -99,7 +103,9 @@ class Endpoint:
         slow = chance < settings.endpoint_fail_share + settings.endpoint_slow_share
         await asyncio.sleep(settings.endpoint_slow_seconds if slow else settings.push_seconds)
         shipment_id = kept_id(shipment_id) if shipment_id else uuid.uuid4().hex
-        os.write(self._log, shipment_id.encode("latin-1") + b"\n")
+        if not self._keep(shipment_id):
+            await _answer(send, 503, b'{"error":"the log takes nothing"}')
+            return
         run = self.tally.add(shipment_id)
         now = time.time()
         await _answer(send, 200, b'{"accepted":true}')
@@ -107,6 +113,26 @@ class Endpoint:
             asyncio.get_running_loop().call_later(NOTE_SECONDS, self._note)
         arrived = started_at, now, time.perf_counter() - started, intended_at if run else 0.0
         self._arrivals.setdefault(run, []).append(arrived)
+
+    def _keep(self, shipment_id: str) -> bool:
+        """Append an id to the log; False: it is not in there, so that the shipment has not arrived."""
+        line = shipment_id.encode("latin-1") + b"\n"
+        try:
+            written = os.write(self._log, line)
+            if written < len(line):
+                # The rest of it would follow the next id, or never.
+                os.ftruncate(self._log, os.fstat(self._log).st_size - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            if not self._unkept:
+                self._unkept = True
+                why = f"the log can't be written, so what comes is answered with 503: {error.strerror}"
+                print(f"endpoint: {why}", file=sys.stderr, flush=True)
+            return False
+        if self._unkept:
+            self._unkept = False
+            print("endpoint: the log is written again", file=sys.stderr, flush=True)
+        return True
 
     def _note(self) -> None:
         """Put the arrivals since the last time into the figures."""
@@ -130,6 +156,26 @@ class Endpoint:
             waited = [now - intended_at for _, now, _, intended_at in arrived if intended_at]
             if waited:
                 self._telemetry.record(run, Stage.END_TO_END, durations=waited)
+
+
+def _open(log: Path) -> int:
+    """Return the open log.
+
+    Raises:
+        QueueBenchError: it cannot be kept there.
+    """
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        # A pipe is not to be waited for.
+        file = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o644)
+    except OSError as error:
+        raise QueueBenchError(
+            f"the log cannot be kept in {log}: {error.strerror}; name another --log"
+        ) from None
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise QueueBenchError(f"the log cannot be kept in {log}: it is no regular file; name another --log")
+    return file
 
 
 async def answer_get(tally: Tally, scope: Scope, send: Send) -> None:
