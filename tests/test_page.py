@@ -16,7 +16,9 @@ import pytest
 import requests
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service as Driver
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from queuebench.bench.stack import Service, Stack, clean_environment, free_port
@@ -56,9 +58,9 @@ class Browser:
         """Wait for a condition and return what made it true."""
         return WebDriverWait(self.driver, seconds, poll_frequency=0.1).until(lambda _: condition())
 
-    def script(self, text: str) -> Any:
+    def script(self, text: str, *arguments: Any) -> Any:
         """Run JavaScript in the page."""
-        return self.driver.execute_script(text)
+        return self.driver.execute_script(text, *arguments)
 
     def text(self) -> str:
         """Return what a person reads."""
@@ -230,6 +232,55 @@ def test_a_phone_s_width_holds_the_page(browser: Browser, results: Path, dark: b
     assert paper == ("rgb(20, 23, 27)" if dark else "rgb(255, 255, 255)")
 
 
+def test_a_report_is_of_bounded_size_and_draws_within_a_second(browser: Browser, results: Path) -> None:
+    runs = ["20261123-100001-redis", "20261123-110000-sqs"]
+    report([*runs, "--results", str(results), "--output", str(results / "two.html")])
+    assert (results / "two.html").stat().st_size < 1_500_000
+    browser.driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
+    seconds = []
+    for _ in range(3):
+        browser.open((results / "two.html").as_uri(), width=390, height=844)
+        metrics = browser.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+        seconds.append({metric["name"]: metric["value"] for metric in metrics}["TaskDuration"])
+    # Of the page's own thread, so that what else the machine does is not in it.
+    assert min(seconds) < 1.0, seconds
+
+
+def test_a_chart_can_be_had_as_a_picture_with_its_title_and_legend(
+    browser: Browser, results: Path, tmp_path: Path
+) -> None:
+    runs = ["20261123-100001-redis", "20261123-110000-sqs"]
+    report([*runs, "--results", str(results), "--output", str(results / "two.html")])
+    browser.open((results / "two.html").as_uri(), dark=True)
+    folder = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    browser.driver.execute_cdp_cmd("Browser.setDownloadBehavior", folder)
+    button = browser.driver.find_element(By.CSS_SELECTOR, "button[aria-label='Save “Delivered” as a PNG']")
+    button.send_keys(Keys.ENTER)
+    picture = tmp_path / "Delivered.png"
+    browser.wait(picture.exists)
+    data = picture.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+    assert width >= 1500
+    assert 600 < height < 1200
+    assert browser.complaints() == []
+
+
+def test_what_is_pointed_at_is_told_as_text(browser: Browser, results: Path) -> None:
+    report(["20261123-130000-hostile", "--results", str(results)])
+    browser.open((results / "20261123-130000-hostile" / "report.html").as_uri())
+    rule = browser.driver.find_elements(By.CSS_SELECTOR, "figure .mark-rule.role-mark line")[9]
+    browser.script("arguments[0].scrollIntoView({block: 'center'})", rule)
+    ActionChains(browser.driver).move_to_element(rule).perform()
+    tip = browser.wait(lambda: browser.driver.find_elements(By.CSS_SELECTOR, "#vg-tooltip-element.visible"))[
+        0
+    ]
+    assert "at" in tip.text
+    assert HOSTILE[:20] in tip.text
+    assert tip.find_elements(By.CSS_SELECTOR, "img, b") == []
+    assert browser.script("return window.pwned") is None
+
+
 @pytest.mark.parametrize("live", [False, True])
 def test_text_from_settings_and_records_is_shown_and_never_run(
     browser: Browser, results: Path, monitor: str, live: bool
@@ -279,7 +330,19 @@ def test_a_run_is_shown_while_it_goes_on(browser: Browser, tmp_path: Path) -> No
         publisher = stack.publish("600", "--wait")
         browser.wait(lambda: "Live: Redis" in browser.text())
         assert "still running" in browser.text()
-        browser.wait(lambda: len(browser.charts()) > 3 or "valid:" in browser.text())
+        browser.wait(lambda: len(browser.charts()) > 3)
+        # Drawn once, and then given its figures: nothing flickers, and what has the focus keeps it.
+        browser.script(
+            """
+            window.drawn = document.querySelector("figure svg");
+            drawn.scrollIntoView({block: "center"});
+            window.before = drawn.outerHTML;
+            window.button = drawn.closest("figure").querySelector("button");
+            button.focus();
+            """
+        )
+        browser.wait(lambda: browser.script("return drawn.outerHTML !== before"))
+        assert browser.script("return [drawn.isConnected, document.activeElement === button]") == [True, True]
         scraped = requests.get(monitor + "/metrics", timeout=10).text
         assert 'queue="Redis"' in scraped
         assert publisher.wait(timeout=120) == 0

@@ -33,7 +33,8 @@ from queuebench.measuring.records import (
 from queuebench.monitor.monitor import Monitor
 from queuebench.plumbing.printable import safe_text
 from queuebench.plumbing.serve import serve
-from queuebench.report.page import html
+from queuebench.report import charts
+from queuebench.report.page import LIBRARY_URL, html
 
 TICK_SECONDS = 1.0
 HELD_SECONDS = 3.0  # a tick that is later by so much: the process was held
@@ -176,6 +177,11 @@ def application(monitor: Monitor, names: Sequence[str] = ()) -> App:
     async def page(_: Request) -> Response:
         return HTMLResponse(live)
 
+    async def library(_: Request) -> Response:
+        # Its URL changes with it, so a browser may keep it.
+        headers = {"cache-control": "public, max-age=31536000, immutable"}
+        return Response(charts.library()[0], media_type="text/javascript", headers=headers)
+
     async def data(request: Request) -> Response:
         return _json(await asyncio.to_thread(monitor.page, _runs(request)))
 
@@ -226,6 +232,7 @@ def application(monitor: Monitor, names: Sequence[str] = ()) -> App:
             Route("/runs/{run}/leave", leave, methods=["POST"]),
             Route("/runs/{run}/progress", progress),
             Route("/", page),
+            Route(f"/{LIBRARY_URL}", library),
             Route("/data", data),
             Route("/report.html", report_html),
             Route("/metrics", prometheus_metrics),

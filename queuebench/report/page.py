@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from queuebench.measuring import series
 from queuebench.measuring.records import Stage
 from queuebench.measuring.series import Point
 from queuebench.plumbing import files
-from queuebench.report import words
+from queuebench.report import charts, words
 from queuebench.report.answer import sentences
 from queuebench.report.table import rows
 
 HERE = Path(__file__).parent
+LIBRARY_URL = "charts-library.js"  # where the monitor serves it
 # Of all runs' series together, so that a report of many does not grow with each run's length.
 MOST_POINTS = 20_000
 FEWEST_POINTS = 50  # of one run
@@ -65,18 +67,32 @@ def page_data(
 
 def html(data: Mapping[str, Any] | None) -> str:
     """Return the page with its figures inside, or, without any, one that asks the monitor for them."""
-    page = (HERE / "page.html").read_text(encoding="utf-8")
+    text, version = charts.library()
+    if data is None:
+        library = f'<script src="{LIBRARY_URL}?{version}"></script>'
+    else:
+        library = f"<script>{text}</script>"
+    body = '<p class="quiet">Reading the figures …</p>'
+    return filled("queuebench", body, data, library, (HERE / "page.js").read_text(encoding="utf-8"))
+
+
+def filled(title: str, body: str, data: Any, library: str, script: str) -> str:
+    """Return page.html with its places filled; `body` is HTML, `title` text."""
     parts = {
+        "title": escape(title),
         "style": (HERE / "page.css").read_text(encoding="utf-8"),
-        "script": (HERE / "page.js").read_text(encoding="utf-8"),
+        "body": body,
+        # Within <script>, "</script" and "<!--" would end or change it, whatever the JSON says: so no "<".
+        "data": orjson.dumps(data).decode().replace("<", "\\u003c"),
+        "library": library,
+        "script": charts.script() + script,
     }
-    # Within <script>, "</script" and "<!--" would end or change it, whatever the JSON says: so no "<".
-    parts["data"] = orjson.dumps(data).decode().replace("<", "\\u003c")
+    made, rest = [], (HERE / "page.html").read_text(encoding="utf-8")
     for name, text in parts.items():
-        before, mark, after = page.partition(f"/*{name}*/")
+        before, mark, rest = rest.partition(f"/*{name}*/")
         assert mark, f"page.html has no place for its {name}"
-        page = before + text + after
-    return page
+        made += [before, text]
+    return "".join([*made, rest])
 
 
 def write_report(path: Path, data: Mapping[str, Any]) -> None:
