@@ -118,6 +118,7 @@ function near(figure) {
 function draw(everything) {
   drawing.turn = drawing.turn.then(async () => {
     for (const [key, one] of [...kept]) {
+      if (kept.get(key) !== one) continue; // another has taken its place meanwhile
       if (!one.figure.isConnected) {
         forget(key);
         continue;
