@@ -51,12 +51,18 @@ class Line:
             pair.end()
         return len(alive)
 
-    def swallow(self) -> int:
-        """Pass nothing on any more over the connections that there are, which stay open; return how many."""
+    def swallow(self, *, requests: bool = True, replies: bool = True) -> int:
+        """Pass nothing on any more over the connections that there are, which stay open; return how many.
+
+        Args:
+            requests: swallow what clients send.
+            replies: swallow what the server answers.
+        """
         with self._lock:
             alive = [pair for pair in self._pairs if pair.alive and not pair.swallows]
             for pair in alive:
                 pair.swallows = True
+                pair.passes_requests, pair.passes_replies = not requests, not replies
         return len(alive)
 
     def close(self) -> None:
@@ -89,12 +95,13 @@ class _Pair:
         self._line, self._client, self._upstream = line, client, upstream
         self._in_transaction = False
         self.alive, self.swallows = True, False
+        self.passes_requests = self.passes_replies = False  # where it swallows
 
     def pass_requests(self, splits: bool) -> None:
         commands = Commands()
         with contextlib.suppress(OSError):
             while data := self._client.recv(65536):
-                if self.swallows:
+                if self.swallows and not self.passes_requests:
                     continue
                 if not splits:
                     self._upstream.sendall(data)
@@ -116,7 +123,7 @@ class _Pair:
         line = self._line
         with contextlib.suppress(OSError):
             while data := self._upstream.recv(65536):
-                if self.swallows:
+                if self.swallows and not self.passes_replies:
                     continue
                 if line.cut_at is not None and line.cut_at in data:
                     line.cut_at = None

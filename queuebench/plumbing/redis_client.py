@@ -127,6 +127,8 @@ def explained(client: Redis) -> Iterator[None]:
             raise TryLater(f"{address(client)} takes nothing for now: {_first_line(error)}") from error
         if isinstance(error, exceptions.ResponseError):
             raise QueueError(f"{address(client)} refused: {_first_line(error)}") from error
+        # What made one connection useless did so to those that wait in the pool.
+        client.connection_pool.disconnect(inuse_connections=False)
         raise Unreachable(f"{address(client)} does not answer: {_first_line(error)}") from error
 
 

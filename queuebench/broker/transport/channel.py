@@ -64,7 +64,7 @@ class Channel(kombu_redis.Channel):
     dead_letter_record: Callable[[bytes, str], bytes] = staticmethod(plain_record)
     polls = False  # some servers refuse to tell of changes: they are asked instead
     # Without them a peer that vanished without a word is waited for without end.
-    socket_timeout = 10.0  # type: ignore[assignment]
+    socket_timeout = 5.0  # type: ignore[assignment]
     socket_connect_timeout = 5.0  # type: ignore[assignment]
     socket_keepalive = True  # type: ignore[assignment]
     health_check_interval = 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import warnings
 from queue import Empty
 from time import sleep
 from typing import Any, Protocol
@@ -63,6 +64,12 @@ class LastingConsumer(CeleryConsumer):  # type: ignore[misc]
         if said:
             log.warning("the broker is back")
         return conn
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Say so, without Celery's advice to cancel what runs."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PendingDeprecationWarning)
+            super().on_connection_error_after_connected(exc)
 
 
 def forget_idle(pool: Any) -> None:
