@@ -194,7 +194,10 @@ def test_tasks_of_any_client_and_failed_ones_are_sent_again(environment: dict[st
         *calls,
         *(DeadLetter("why", json.dumps(envelope).encode(), "task") for envelope in [*envelopes, *stays]),
     )
-    sent = command(environment, "resend")
+    # What another project's Celery is told does not matter.
+    elsewhere = {"CELERY_BROKER_URL": "redis://127.0.0.1:1", "CELERY_RESULT_BACKEND": "redis://127.0.0.1:1"}
+    elsewhere |= {"CELERY_CONFIG_MODULE": "nowhere", "CELERY_LOADER": "nowhere"}
+    sent = command(environment | elsewhere, "resend")
     assert sent.returncode == 1 and sent.stderr.count("no Celery task") == len(stays), sent.stderr
     assert "Traceback" not in sent.stderr
     records: Any = broker.client.lrange("celery", 0, -1)

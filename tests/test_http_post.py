@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import ipaddress
+import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -22,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from queuebench.errors import QueueBenchError
 from queuebench.plumbing.http_post import NoConnectionError, Poster, PostError, TlsError
+from tests import ROOT
 from tests.scripted_endpoint import OK, Scripted, says, status
 
 pytestmark = pytest.mark.slow
@@ -381,13 +385,25 @@ def test_https_goes_through_a_tunnel_and_the_endpoint_s_own_certificate_counts(
     [("127.0.0.1", -1.0, "certificate has expired"), ("127.0.0.2", 2.0, "IP address mismatch")],
 )
 def test_a_certificate_that_ran_out_or_is_another_s_is_one_line_at_the_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, days: float, why: str
+    tmp_path: Path, redis_url: str, name: str, days: float, why: str
 ) -> None:
     certificate = make_certificate(tmp_path / "both.pem", name, days)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
-    with Scripted(says(OK), tls(certificate)) as server, pytest.raises(QueueBenchError, match=why) as failed:
-        Poster(server.url, 20.0).check()
-    assert "\n" not in str(failed.value) and "mend the endpoint or PUSH_URL" in str(failed.value)
+    with Scripted(says(OK), tls(certificate)) as server:
+        environ = {
+            "PUSH_URL": server.url,
+            "REQUESTS_CA_BUNDLE": str(certificate),
+            "REDIS_CELERY_URL": redis_url,
+        }
+        ended = subprocess.run(
+            [sys.executable, "-m", "celery", "-A", "task", "worker"],
+            cwd=ROOT,
+            env=os.environ | environ | {"PUSH_URL": server.url},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert ended.returncode == 2 and ended.stderr.count("\n") == 1, ended.stderr
+    assert why in ended.stderr and "mend the endpoint or PUSH_URL" in ended.stderr
 
 
 def test_a_name_server_that_hangs_ends_posts_in_time_and_costs_one_thread(

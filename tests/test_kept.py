@@ -20,6 +20,7 @@ from queuebench.broker.dead_letters import KEY, DeadLetter
 from queuebench.errors import Unreachable
 from queuebench.message import Message
 from queuebench.pipeline.hand_over import HandOver
+from queuebench.pipeline.worker import MOST_WAITING
 from tests.scripted_endpoint import OK, Scripted, says, status
 
 pytestmark = pytest.mark.slow
@@ -205,6 +206,25 @@ def test_what_waits_is_beside_the_slots_bounded_and_survives_a_kill(place: Place
     until(lambda: {f"run-{n}" for n in range(30)} <= set(place.endpoint.keys()[before:]))
     until(lambda: place.held() == 0)
     assert not place.letters()
+
+
+@pytest.mark.parametrize("place", [("gevent", 1)], indirect=True, ids=str)
+def test_no_more_than_a_thousand_tasks_wait_for_their_next_try(place: Place) -> None:
+    place.endpoint.answer = says(status(503, "Retry-After: 300\r\n"))
+    place.worker()
+    beyond, most = 50, 4 + MOST_WAITING  # slots, and what waits
+    with place.celery.producer_pool.acquire() as producer:
+        for number in range(most + beyond):
+            place.celery.send_task(
+                "push_data", ["1", "x"], task_id=str(number), producer=producer, argsrepr="", kwargsrepr=""
+            )
+    broker = Broker(place.url)
+    until(lambda: len(set(place.endpoint.keys())) >= MOST_WAITING)
+    until(lambda: broker.backlog() == (beyond, most))
+    # The slots are free, and what is beyond the bound is left to others all the same.
+    time.sleep(1.0)
+    assert broker.backlog() == (beyond, most)
+    assert len(place.endpoint.requests) <= most
 
 
 @pytest.mark.parametrize("place", [("gevent", 1), ("threads", 1)], indirect=True, ids=str)

@@ -205,6 +205,16 @@ BROKEN = {
 }
 
 
+# What SNS makes of a message, without raw delivery; with it, the message is as its producer wrote it.
+NOTIFICATION = {
+    "Type": "Notification",
+    "MessageId": "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf32f",
+    "TopicArn": "arn:aws:sns:us-east-1:1:phones",
+    "Message": '{"p":"+5511999990000","m":"olá","t":1795593834123}',
+    "Timestamp": "2026-11-25T08:03:54.123Z",
+}
+
+
 def dead_letters(stack: Stack) -> list[DeadLetter]:
     with Redis.from_url(stack.environment["REDIS_CELERY_URL"]) as broker:
         records: Any = broker.lrange(DEAD_LETTERS, 0, -1)
@@ -225,10 +235,11 @@ def test_redis_producers_that_are_not_ours_are_shipped_and_broken_messages_kept(
         redis_cli(stack, "RPUSH", "phone_numbers", '{"p":"+5511999990000","m":"hello"}')
         redis_cli(stack, "RPUSH", "phone_numbers", '{"p":"+5511999990000","m":"olá","i":3}')
         redis_cli(stack, "RPUSH", "phone_numbers", '{"p":"+5511999990000","m":"x","id":"ordem nº 5\\n"}')
+        redis_cli(stack, "RPUSH", "phone_numbers", json.dumps(NOTIFICATION))
         with Redis.from_url(stack.environment["REDIS_PUBSUB_URL"]) as client:
             client.rpush("phone_numbers", *BROKEN)
         redis_cli(stack, "RPUSH", "phone_numbers", '{"p":"1","m":"the last one","r":"theirs","i":0}')
-        eventually(lambda: tally(stack)["distinct"] == 3 and tally(stack, "theirs")["distinct"] == 1)
+        eventually(lambda: tally(stack)["distinct"] == 4 and tally(stack, "theirs")["distinct"] == 1)
         letters = {letter.body: letter.reason for letter in dead_letters(stack)}
         assert letters.keys() == BROKEN.keys()
         for body, reason in BROKEN.items():
@@ -247,10 +258,11 @@ def test_sqs_producers_that_are_not_ours_are_shipped_and_broken_messages_kept(tm
         url = client.get_queue_url(QueueName="phone_numbers")["QueueUrl"]
         client.send_message(QueueUrl=url, MessageBody='{"p":"+5511999990000","m":"hello"}')
         client.send_message(QueueUrl=url, MessageBody='{"p":"+5511999990000","m":"olá","i":3}')
+        client.send_message(QueueUrl=url, MessageBody=json.dumps(NOTIFICATION))
         sendable = [body for body in BROKEN if len(body) < 1_000_000 and b"\xff" not in body]
         for body in sendable:
             client.send_message(QueueUrl=url, MessageBody=body.decode())
-        eventually(lambda: tally(stack)["distinct"] == 2 and len(dead_letters(stack)) == len(sendable))
+        eventually(lambda: tally(stack)["distinct"] == 3 and len(dead_letters(stack)) == len(sendable))
         assert {letter.body for letter in dead_letters(stack)} == set(sendable)
 
 

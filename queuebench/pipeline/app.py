@@ -9,10 +9,10 @@ from typing import Any
 
 from celery import Celery, Task
 from celery.exceptions import Reject
-from celery.loaders.app import AppLoader
 
 from queuebench import settings
 from queuebench.broker.broker import celery_settings
+from queuebench.broker.own_settings import OwnSettings
 from queuebench.broker.transport.options import refuse_options
 from queuebench.pipeline.worker import Worker, message_of, time_of
 from queuebench.plumbing.printable import make_output_safe
@@ -20,14 +20,6 @@ from queuebench.plumbing.printable import make_output_safe
 make_output_safe()
 
 SETTINGS = settings.load_or_exit("worker")
-
-
-class OwnSettings(AppLoader):  # type: ignore[misc]
-    """Reads no configuration of another project's, whatever the environment says."""
-
-    def read_configuration(self, env: str = "") -> dict[str, Any]:
-        return {}
-
 
 worker = Worker(SETTINGS)
 app = Celery("queuebench", loader=OwnSettings)

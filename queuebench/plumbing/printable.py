@@ -14,9 +14,10 @@ from types import TracebackType
 
 HIDDEN = "***"
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://\S+")
+# Bounded, so that what a text costs grows as it does.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,30}://\S+")
 # As in "Max retries exceeded with url: /push?token=…".
-_PATH_WITH_QUERY = re.compile(r"(?<![\w.:/@*\-])/[^\s?'\"]*\?\S+")
+_PATH_WITH_QUERY = re.compile(r"(?<![\w.:/@*\-])/[^\s?'\"]{0,500}\?\S+")
 _CLOSING = "'\"`)]}>,.;:!"
 # As in "Max retries exceeded with url: /services/T0/B0/…".
 _PATH_OF_REQUEST = re.compile(r"(?<=with url: )/\S*")

@@ -25,7 +25,7 @@ class Poller(kombu_redis.MultiChannelPoller):
 
     def __init__(self) -> None:
         super().__init__()
-        self.waiting = False
+        self.waiting = self.leaves = False
         self._alarm: tuple[socket.socket, socket.socket] | None = None
         self._doorbells: dict[int, Channel] = {}
         self._pulse_at = 0.0
@@ -77,7 +77,7 @@ class Poller(kombu_redis.MultiChannelPoller):
         WAITING.add(self)
         # Broadcasts get their turn in a worker that is never idle, too.
         stops = consuming and stopping()
-        ready = delivered or stops or any(channel.due() for channel in consuming)
+        ready = delivered or stops or self.leaves or any(channel.due() for channel in consuming)
         waits = [self.pulse(channel) for channel in consuming]
         if timeout is not None:
             waits.append(timeout)
@@ -91,7 +91,9 @@ class Poller(kombu_redis.MultiChannelPoller):
                 self._alarm[0].recv(4096)
             elif self.handle_event(fd, event):
                 heard = True
-        if stops:
+        if stops or self.leaves:
+            # kombu would go on waiting here, and Celery's loop not see to what has changed.
+            self.leaves = False
             raise TimeoutError
         return bool(delivered or heard or self._fetch(consuming))
 
@@ -141,8 +143,9 @@ WAITING: WeakSet[Poller] = WeakSet()
 
 
 def wake_all(**_: Any) -> None:
-    """End the waits, so that a worker that is told to stop stops at once."""
+    """Have Celery's loop take its turn, so that a stop is seen and credit is used at once."""
     for poller in list(WAITING):
+        poller.leaves = True
         poller.wake()
 
 
