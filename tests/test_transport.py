@@ -624,7 +624,7 @@ def test_what_no_client_may_fetch_is_a_dead_letter_with_its_id_and_kept_whole(
     said = [json.loads(letter) for letter in broker.client.lrange("dead", 0, -1)]
     assert len(said) == len(aside) >= 4
     for letter in said:
-        assert "is kept whole in the list _leased.set-aside" in letter["reason"]
+        assert "is kept whole in _leased.set-aside" in letter["reason"]
         assert json.loads(letter["payload"])["headers"]["id"] == "run-7"
 
 

@@ -53,26 +53,31 @@ while #bodies < want and bytes < most and not full do
   if bytes > 0 then count = math.min(count, 1 + math.floor((most - bytes) * #bodies / bytes)) end
   local some = redis.call('LPOP', KEYS[1], count)
   if not some then break end
-  local kept = {}
-  for position, body in ipairs(some) do
-    local given = body
-    if #body > largest then
-      local start = string.gsub(string.sub(body, 1, 200), '[^ -~]', '?')
-      given = cjson.encode({start = start, set_aside = string.format(
-        'it has %d bytes, more than the %d that can be fetched: it is kept whole in the list %s of its Redis',
-        #body, largest, KEYS[6])})
+  local kept, size = some, 0
+  for _, body in ipairs(some) do size = size + #body end
+  -- As a rule all of them fit, and then none of them is too large.
+  if bytes + size > most then
+    kept, size = {}, 0
+    for position, body in ipairs(some) do
+      local given = body
+      if #body > largest then
+        local start = string.gsub(string.sub(body, 1, 200), '[^ -~]', '?')
+        given = cjson.encode({start = start, set_aside = string.format(
+          'it has %d bytes, more than the %d that can be fetched: it is kept whole in %s of its Redis',
+          #body, largest, KEYS[6])})
+      end
+      if #bodies + #kept > 0 and bytes + size + #given > most then
+        for left = #some, position, -1 do redis.call('LPUSH', KEYS[1], some[left]) end
+        full = true
+        break
+      end
+      if given ~= body then redis.call('RPUSH', KEYS[6], body) end
+      kept[#kept + 1], size = given, size + #given
     end
-    if #bodies > 0 and bytes + #given > most then
-      for left = #some, position, -1 do redis.call('LPUSH', KEYS[1], some[left]) end
-      full = true
-      break
-    end
-    if given ~= body then redis.call('RPUSH', KEYS[6], body) end
-    kept[#kept + 1] = given
-    bodies[#bodies + 1] = given
-    bytes = bytes + #given
   end
+  for _, body in ipairs(kept) do bodies[#bodies + 1] = body end
   if #kept > 0 then redis.call('RPUSH', KEYS[2], unpack(kept)) end
+  bytes = bytes + size
 end
 if #bodies == 0 then return {'', {}} end
 redis.call('SADD', KEYS[3], ARGV[2])

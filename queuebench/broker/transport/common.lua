@@ -26,7 +26,7 @@ end
 -- that its dead letter tells whose it is; or why alone, where the body was not what made it large.
 local function stub_of(payload, largest, aside)
   local why = '{"set_aside": ' .. cjson.encode(string.format(
-    'it has %d bytes, more than the %d that can be fetched: it is kept whole in the list %s of its Redis',
+    'it has %d bytes, more than the %d that can be fetched: it is kept whole in %s of its Redis',
     #payload, largest, aside))
   local bare = string.gsub(payload, '("body":%s*")[^"]*"', '%1"', 1)
   local rest = #bare <= 8192 and #bare <= largest - #why - 2 and string.match(bare, '^%s*{%s*(".*)$')
