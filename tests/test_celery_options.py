@@ -76,6 +76,8 @@ HARMLESS: tuple[tuple[dict[str, str], str, str], ...] = (
     ({"CONFIG_MODULE": "nowhere"}, "", ""),
     ({"CELERY_CONFIG": "nowhere", "CELERY_LOADER": "nowhere:Loader", "LOADER": "nowhere:Loader"}, "", ""),
     ({}, "--config nowhere --loader default", ""),
+    ({"DJANGO_SETTINGS_MODULE": "nowhere", "CELERY_SKIP_CHECKS": "", "C_STRICT_APP": "1"}, "", ""),
+    ({"CELERY_WORKER_PREFETCH_MULTIPLIER": "-1", "CELERY_WORKER_QUEUES": "other"}, "", ""),
     ({"CELERY_ACCEPT_CONTENT": "pickle", "CELERY_TASK_SERIALIZER": "pickle"}, "", ""),
     ({"CELERY_TASK_ALWAYS_EAGER": "1", "CELERY_TASK_ACKS_LATE": "0", "CELERYD_POOL": "prefork"}, "", ""),
     ({"BROKER_URL": "", "CELERY_BROKER_URL": "", "CELERY_RESULT_BACKEND": "", "RESULT_BACKEND": ""}, "", ""),
@@ -125,3 +127,18 @@ def test_what_celery_does_not_know_it_refuses_without_a_traceback(redis_url: str
         WRONG, tried(redis_url, [({}, "", words) for words in WRONG]), strict=True
     ):
         assert code == 2 and "Error: " in said and "Traceback" not in said, (words, said)
+
+
+def test_what_another_project_s_celery_is_told_when_it_is_imported_does_not_matter() -> None:
+    environ = dict.fromkeys(("CELERY_CONFIG_MODULE", "CELERY_LOADER", "DJANGO_SETTINGS_MODULE"), "nowhere")
+    environ |= {"C_STRICT_APP": "1", "CELERY_TRACE_APP": "1", "CELERY_ACCEPT_CONTENT": "pickle"}
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "task", "report"],
+        cwd=ROOT,
+        env=os.environ | environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0 and done.stderr == ""
+    assert "task_acks_late: True" in done.stdout and "accept_content: ['json']" in done.stdout

@@ -205,13 +205,13 @@ class Broker:
         # Here, because who only counts tasks need not wait for Celery to be imported.
         from celery import Celery
 
-        from queuebench.broker.own_settings import OwnSettings
+        from queuebench.broker.own_settings import OWN_SETTINGS
 
         url, own_id = transport.url(self._url), own_id if type(own_id) is str else ""
         with (
             explained(self.client),
             Connection(url) as connection,
-            Celery(broker=url, loader=OwnSettings, set_as_current=False) as app,
+            Celery(broker=url, set_as_current=False, **OWN_SETTINGS) as app,
         ):
             app.send_task(
                 call["task"],

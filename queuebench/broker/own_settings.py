@@ -7,8 +7,12 @@ from typing import Any
 from celery.loaders.app import AppLoader
 
 
-class OwnSettings(AppLoader):  # type: ignore[misc]
-    """The loader for it: whatever CELERY_CONFIG_MODULE and CELERY_LOADER say."""
+class Loader(AppLoader):  # type: ignore[misc]
+    """Reads nothing, whatever CELERY_CONFIG_MODULE says."""
 
     def read_configuration(self, env: str = "") -> dict[str, Any]:
         return {}
+
+
+# For `Celery(…)`: neither CELERY_LOADER nor DJANGO_SETTINGS_MODULE has a say. Celery takes a loader for text.
+OWN_SETTINGS: dict[str, Any] = {"loader": f"{__name__}:Loader", "fixups": set()}

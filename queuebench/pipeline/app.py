@@ -12,7 +12,7 @@ from celery.exceptions import Reject
 
 from queuebench import settings
 from queuebench.broker.broker import celery_settings
-from queuebench.broker.own_settings import OwnSettings
+from queuebench.broker.own_settings import OWN_SETTINGS
 from queuebench.broker.transport.options import refuse_options
 from queuebench.pipeline.worker import Worker, message_of, time_of
 from queuebench.plumbing.printable import make_output_safe
@@ -22,7 +22,7 @@ make_output_safe()
 SETTINGS = settings.load_or_exit("worker")
 
 worker = Worker(SETTINGS)
-app = Celery("queuebench", loader=OwnSettings)
+app = Celery("queuebench", **OWN_SETTINGS)
 app.conf.update(
     celery_settings(SETTINGS.redis_celery_url, worker.tasks),
     task_annotations={"*": {"Request": "queuebench.pipeline.worker:KeptRequest"}},

@@ -319,7 +319,7 @@ class _Credit:
         class Begin(bootsteps.StartStopStep):  # type: ignore[misc]
             def __init__(self, consumer: Any, **options: Any) -> None:
                 credit._consumer = consumer
-                if consumer.initial_prefetch_count > credit.at_hand:
+                if not 0 < consumer.initial_prefetch_count <= credit.at_hand:
                     consumer.initial_prefetch_count = credit.at_hand
                 super().__init__(consumer, **options)
 
