@@ -10,7 +10,7 @@ from queuebench.figures.records import Summary
 from queuebench.report import words
 from queuebench.report.table import Cell, rows
 from queuebench.report.terminal import show
-from tests.records import shipped, summary_of
+from tests.records import START, shipped, summary_of
 
 SQS = {"QUEUE": "SQS", "AWS_ENDPOINT_URL_SQS": "http://127.0.0.1:1"}
 
@@ -110,3 +110,42 @@ def test_what_repeats_together_need_follows_from_their_medians() -> None:
     answer = group.how_many(1_000_000, 1.0)
     assert answer is not None
     assert "500/s a worker process (1 core ÷ 2 ms of CPU a message)" in words.arithmetic(answer)[2]
+
+
+REDIS = {
+    "version": "7.0.15",
+    "run_id": "r",
+    "at": START,
+    "used_memory": 1,
+    "restarts": 0,
+    "appendonly": "yes",
+    "appendfsync": "everysec",
+    "counters": {},
+    "cpu_seconds": 1.0,
+    "evicted_keys": 0,
+    "refused_for_memory": 0,
+    "busy_seconds": 0.0,
+    "busy_cpu_seconds": 0.0,
+    "peak_memory": 1,
+    "peak_before": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"version": "9.1.0"}, "redis_queue 9.1.0"),
+        ({"appendonly": "no"}, "redis_queue_appendonly=no"),
+        ({"appendfsync": "always"}, "redis_queue_appendfsync=always"),
+        ({"run_id": "another", "used_memory": 99, "cpu_seconds": 9.0, "restarts": 1}, None),
+    ],
+    ids=str,
+)
+def test_runs_on_servers_that_keep_what_they_have_in_another_way_are_no_repeats(
+    changes: dict[str, Any], said: str | None
+) -> None:
+    runs = [named("a", servers={"queue": REDIS}), named("b", servers={"queue": REDIS | changes})]
+    groups = comparison.group(runs)
+    assert len(groups) == (1 if said is None else 2)
+    if said is not None:
+        assert said in words.group_name(groups[1])

@@ -99,6 +99,10 @@ def _traits(run: Summary) -> Traits:
             traits[Trait.SETTING, name] = bool(value)
         elif name not in PLACES and not name.endswith(("_URL", "_URL_SQS")):
             traits[Trait.SETTING, name] = value
+    for server, use in sorted(run.servers.items()):
+        traits[Trait.VERSION, f"redis_{server}"] = use.version
+        traits[Trait.SETTING, f"redis_{server}_appendonly"] = use.appendonly
+        traits[Trait.SETTING, f"redis_{server}_appendfsync"] = use.appendfsync
     traits |= {(Trait.VERSION, name): version for name, version in sorted(run.versions.items())}
     return traits | {(Trait.CORES, ""): run.machine.cores}
 
