@@ -171,13 +171,28 @@ def test_whatever_the_arguments_of_a_task_it_is_shipped_or_kept(place: Place) ->
         record["body"] = b64encode(json.dumps(body).encode()).decode()
         record["properties"]["delivery_tag"] = f"odd-{number}"
         place.redis.lpush(CELERY_QUEUE, json.dumps(record))
+    # Nor headers like these: times beyond all clocks, and what Celery would neither begin nor end.
+    beyond = ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"]
+    odd_headers = [{"eta": at} for at in beyond] + [
+        {"eta": {}},
+        {"expires": 5},
+        {"shadow": ["x"]},
+        {"id": []},
+    ]
+    record["body"] = json.loads(_envelope(place))["body"]
+    headers = record["headers"]
+    for number, odd in enumerate(odd_headers):
+        record["headers"] = headers | {"id": f"odd-{number}"} | odd
+        record["properties"]["delivery_tag"] = f"header-{number}"
+        place.redis.lpush(CELERY_QUEUE, json.dumps(record))
     until(lambda: place.held() == 0)
-    assert {letter.id for letter in place.letters()} == {f"kept-{number}" for number in range(len(kept) + 3)}
+    ids = {f"kept-{number}" for number in range(len(kept) + 3)} | {f"odd-{number}" for number in range(5)}
+    assert {letter.id for letter in place.letters()} == ids | {"[]"}
     assert not any(b"\nInjected" in request for request in place.endpoint.requests)
     assert sorted(place.endpoint.keys()) == [f"shipped-{number}" for number in range(len(shipped))]
     until(lambda: place.held() == 0)
     for letter in place.letters():
-        assert letter.kind == "task" and json.loads(letter.body)["headers"]["id"] == letter.id
+        assert letter.kind == "task" and str(json.loads(letter.body)["headers"]["id"]) == letter.id
 
 
 def _envelope(place: Place) -> bytes:

@@ -373,9 +373,7 @@ def test_what_no_client_may_fetch_is_set_aside_and_said_and_the_rest_goes_on(
             said = [body for body in received if b"set_aside" in body]
             assert len(said) == len(aside) >= 3
             assert sorted([*aside, *(body for body in received if body not in said)]) == sorted(sent)
-            with pytest.raises(
-                MessageError, match=r"it has \d+ bytes, .* kept whole in q:set-aside"
-            ):
+            with pytest.raises(MessageError, match=r"it has \d+ bytes, .* kept whole in q:set-aside"):
                 decode(said[0])
             queue.close()
 

@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 from celery import bootsteps, signals
+from celery.exceptions import InvalidTaskError
 from celery.worker.consumer import Connection
 from celery.worker.request import Request as CeleryRequest
 from redis.exceptions import RedisError
@@ -143,6 +144,8 @@ class Request(CeleryRequest):  # type: ignore[misc]
 
     def __init__(self, message: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(message, *args, **kwargs)
+        if type(self.name) is not str:  # Celery would neither begin it nor end it
+            raise InvalidTaskError(f"shadow is no text: {self.name!r}")
         if (hold := getattr(message.channel, "hold", None)) is not None:
             hold(message.delivery_tag, at_once=self._eta is not None)
 
@@ -150,6 +153,16 @@ class Request(CeleryRequest):  # type: ignore[misc]
         if (begin := getattr(self.message.channel, "begin", None)) is not None:
             begin(self.message.delivery_tag)
         super().on_accepted(pid, time_accepted)
+
+    def reject(self, requeue: bool = False) -> None:
+        """Reject; what has not begun, as with an ETA beyond all times, is a dead letter first."""
+        bury = getattr(self._message.channel, "bury", None)
+        if bury is not None and not (requeue or self.acknowledged or self.time_start):
+            try:
+                bury(self._message, "Celery rejected it before it began")
+            except (RedisError, OSError):
+                requeue = True
+        super().reject(requeue=requeue)
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
         with contextlib.suppress(NotImplementedError):
