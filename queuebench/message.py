@@ -27,15 +27,24 @@ class Message(NamedTuple):
     run: str | None = None
     number: int | None = None
     intended_at: float | None = None  # Unix seconds
+    tenant: str | None = None  # whose it is, of those that share the queue
 
     @property
     def is_untimed(self) -> bool:
         """Whether it is counted in its run's figures and no more, as what warms a run up."""
         return self.run is not None and self.intended_at is None
 
+    @property
+    def task_arguments(self) -> tuple[Any, ...]:
+        """What a task is called with: to a worker it is all the same whose message it is."""
+        return self[:6]
+
     def encode(self) -> bytes:
         """Return the message as a producer would have written it."""
-        keys = {"p": self.phone, "m": self.text, "i": self.number, "r": self.run, "t": self.intended_at}
+        keys = {
+            "p": self.phone, "m": self.text, "g": self.tenant, "i": self.number, "r": self.run,
+            "t": self.intended_at,
+        }  # fmt: skip
         body = {key: value for key, value in keys.items() if value is not None}
         if self.id != run_id_of(self.run, self.number):
             body["id"] = self.id
@@ -84,12 +93,15 @@ def decode(body: bytes, received_id: str | None = None) -> Message:
         if not isinstance(at, float | int):
             raise MessageError(f"t must be Unix seconds, not {_kind(at)}")
         at = _in_seconds(float(at))
+    tenant = get("g")
+    if type(tenant) is not str:
+        tenant = None
     if run is not None and number is not None:
-        return Message(f"{run}-{number}", phone, text, run, number, at)
+        return Message(f"{run}-{number}", phone, text, run, number, at, tenant)
     own = get("id")
     if own is not None and (type(own) is not str or not own):
         raise MessageError(f"id must be a non-empty string, not {_kind(own)}")
-    return Message(own or received_id or uuid.uuid4().hex, phone, text, run, number, at)
+    return Message(own or received_id or uuid.uuid4().hex, phone, text, run, number, at, tenant)
 
 
 def place_of(body: bytes) -> tuple[str | None, int | None]:

@@ -37,6 +37,7 @@ class Settings:
     aws_create_queues: bool
     sqs_queues: int
     sqs_threads: int
+    sqs_fair: bool
     messages: tuple[int, ...]  # none: as many as come until `duration` is over
     rate: float
     profile: str
@@ -45,6 +46,7 @@ class Settings:
     warm_up: float
     message_bytes: int
     messages_file: str
+    tenants: int
     publisher_delay: float
     celery_backlog_limit: int
     shipments_per_task: int
@@ -97,6 +99,7 @@ class Settings:
             "local_sqs": self.local_sqs,
             "aws_create_queues": self.aws_create_queues,
             "sqs_threads": self.sqs_threads,
+            "sqs_fair": self.sqs_fair,
         }
 
     def public(self) -> dict[str, object]:
@@ -134,6 +137,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         aws_create_queues=read.flag("AWS_CREATE_QUEUES", False),
         sqs_queues=read.whole("SQS_QUEUES", 1, 1, 100),
         sqs_threads=read.whole("SQS_THREADS", 8, 1, 500),
+        sqs_fair=read.flag("SQS_FAIR", False),
         messages=read.bursts("MESSAGES", "" if duration or profile else "10000"),
         rate=read.rate("RATE"),
         profile=profile,
@@ -142,6 +146,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         message_bytes=read.whole("MESSAGE_BYTES", 0, 0, 2**20),
         messages_file=read.text("MESSAGES_FILE", ""),
         warm_up=read.number("WARM_UP", 0.0, 0.0, 86_400.0),
+        tenants=read.whole("TENANTS", 0, 0, 1000),
         publisher_delay=read.number("PUBLISHER_DELAY", 0.0, 0.0, 86_400.0),
         celery_backlog_limit=read.whole("CELERY_BACKLOG_LIMIT", 50_000, 1, 10_000_000),
         shipments_per_task=read.whole("SHIPMENTS_PER_TASK", 1, 1, 1000),
@@ -176,6 +181,10 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         raise SettingsError(
             f"WARM_UP={settings.warm_up:g} takes all of DURATION={duration:g}: nothing would be measured"
         )
+    if settings.tenants == 1:
+        raise SettingsError("TENANTS=1: 0 for none, or 2 to 1000 are needed, of which one is noisy")
+    if settings.sqs_fair and queue == "SQS" and settings.queue_name.endswith(".fifo"):
+        raise SettingsError("SQS_FAIR=1 is for standard queues: a FIFO queue has a group a tenant anyway")
     if max(map(len, settings.queue_names)) > 80:
         raise SettingsError("QUEUE_NAME is too long: SQS takes 80 characters, the queue's number included")
     return settings

@@ -62,6 +62,8 @@ class Stage(StrEnum):
     PUBLISH_LATENESS = "publish_lateness"  # intended → sent
     PUBLISH = "publish"  # one call
     QUEUE_WAIT = "queue_wait"  # sent → received
+    QUEUE_WAIT_QUIET = "queue_wait_quiet"  # of tenants that are not the noisy one
+    QUEUE_WAIT_NOISY = "queue_wait_noisy"
     HAND_OVER = "hand_over"  # received → in Celery
     CELERY_WAIT = "celery_wait"  # in Celery → begun by a worker
     POST = "post"  # one POST

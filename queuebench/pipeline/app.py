@@ -59,6 +59,6 @@ def push_several(self: Task, shipments: list[Any], handed_over_at: float | None 
     left = worker.push_several(messages, time_of(handed_over_at))
     if left:
         try:
-            self.apply_async((left, handed_over_at))
+            self.apply_async(([message.task_arguments for message in left], handed_over_at))
         except Exception as error:
             raise Reject(str(error), requeue=True) from error

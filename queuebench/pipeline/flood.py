@@ -14,6 +14,7 @@ from queuebench.errors import QueueBenchError, QueueError, Unreachable
 from queuebench.load import bodies as made
 from queuebench.load.bodies import Bodies, Portion
 from queuebench.load.pacing import Schedule
+from queuebench.load.tenants import tenant_of, with_tenants
 from queuebench.measuring.records import Count, Stage
 from queuebench.measuring.telemetry import Telemetry
 from queuebench.plumbing.outage import GIVE_UP_SECONDS, Outage
@@ -62,6 +63,7 @@ class Flood:
         batch: see above.
         warm_up: for how many seconds messages carry no time, and are counted and no more.
         one_by_one: one message a call, one call after the other.
+        tenants: how many share the queue; 0: none is named.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Flood:
         batch: int = 0,
         warm_up: float = 0.0,
         one_by_one: bool = False,
+        tenants: int = 0,
     ) -> None:
         self._outage = outage
         self._queue, self._run, self._telemetry = queue, run, telemetry
@@ -85,6 +88,7 @@ class Flood:
         self._lanes, self._most = (1, 1) if one_by_one else (queue.sends, min(queue.batch_size, held))
         self._schedule, self._source, self._warm_up = schedule, bodies, warm_up
         self._unnumbered = 0
+        self._tenants = tenants
         self._turn, self._lock = threading.Lock(), threading.Lock()
         self._next = first
         self._failure = ""
@@ -203,7 +207,8 @@ class Flood:
         while True:
             began_at, began = time.time(), time.perf_counter()
             try:
-                refused = list(self._queue.publish(bodies, lane, batch))
+                tenants = self._tenants_of(numbers, len(bodies))
+                refused = list(self._queue.publish(bodies, lane, batch, tenants))
             except Unreachable as error:
                 # The reply may be lost, not the messages: the same batch again, under the same number.
                 self._outage.away(f"send {lane}", error)
@@ -225,8 +230,16 @@ class Flood:
                 return batch
             pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
 
+    def _tenants_of(self, numbers: Sequence[int], messages: int) -> Sequence[str]:
+        if not self._tenants:
+            return ()
+        known = [tenant_of(number, self._tenants) for number in numbers]
+        return known + [""] * (messages - len(known))
+
     def _bodies(self, first: int, times: Sequence[float], cold: int, portion: Portion) -> list[bytes]:
         heads = portion.heads
+        if self._tenants:
+            heads = with_tenants(heads, first, self._tenants)
         bodies = made.untimed(self._run, heads[:cold], first) if cold else []
         if cold < len(times):
             if not self._is_warm:

@@ -120,12 +120,12 @@ class HandOver:
                 (phone, text),
                 {"run": run, "number": number, "intended_at": intended_at, "handed_over_at": at},
             )
-            for id, phone, text, run, number, intended_at in messages
+            for id, phone, text, run, number, intended_at, _ in messages
         ]
 
     def _together(self, messages: Sequence[Message], at: float) -> list[bytes]:
         envelopes = []
         for first in range(0, len(messages), self._per_task):
-            several = [tuple(message) for message in messages[first : first + self._per_task]]
+            several = [message.task_arguments for message in messages[first : first + self._per_task]]
             envelopes.append(self._several.stamp(uuid.uuid4().hex, (several,), {"handed_over_at": at}))
         return envelopes

@@ -146,6 +146,7 @@ class Publication:
             burst * BATCHES_PER_BURST,
             warm_up=self._settings.warm_up,
             one_by_one=bool(self._settings.publisher_delay),
+            tenants=self._settings.tenants,
         )
         began = time.perf_counter()
         with progress.Counter(f"publishing to {self._settings.queue_label}", expected or 0) as counter:

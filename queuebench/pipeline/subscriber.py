@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
 from types import FrameType
@@ -17,6 +17,7 @@ from queuebench.broker.broker import Broker
 from queuebench.broker.dead_letters import DeadLetter
 from queuebench.broker.own_keys import refuse_shared
 from queuebench.errors import MessageError, QueueError, TryLater, Unreachable
+from queuebench.load.tenants import NOISY, QUIET
 from queuebench.measuring.records import Count, Stage
 from queuebench.measuring.telemetry import Telemetry
 from queuebench.message import Message, decode, place_of
@@ -200,6 +201,8 @@ class Subscription:
                 started_at=began_at,
                 ended_at=received_at if timed else 0.0,
             )
+            for stage, waits in tenants_waits(of_run, received_at):
+                self._telemetry.record(run, stage, durations=waits)
             if timed:
                 self._telemetry.record(
                     run,
@@ -241,6 +244,20 @@ def fetch_began_at(batch: Batch, called_at: float | None, received_at: float) ->
     if called_at is None or received_at - called_at > LONGEST_FETCH_SECONDS:
         return received_at
     return called_at
+
+
+def tenants_waits(messages: Sequence[Message], received_at: float) -> Iterator[tuple[Stage, list[float]]]:
+    """Yield how long messages of quiet tenants waited, and those of the noisy one, in seconds."""
+    for stage, begins in ((Stage.QUEUE_WAIT_QUIET, QUIET), (Stage.QUEUE_WAIT_NOISY, NOISY)):
+        waits = [
+            received_at - at
+            for message in messages
+            if message.tenant is not None
+            and message.tenant.startswith(begins)
+            and (at := message.intended_at) is not None
+        ]
+        if waits:
+            yield stage, waits
 
 
 def read(batch: Batch) -> tuple[Sequence[Message], Sequence[DeadLetter]]:

@@ -16,7 +16,7 @@ QUEUES = {
     "REDIS": ("queuebench.queues.redis_list:RedisList", "redis_pubsub_url channel_name lease_seconds"),
     "SQS": (
         "queuebench.queues.sqs:Sqs",
-        "queue_names aws_region aws_endpoint_url_sqs local_sqs aws_create_queues sqs_threads",
+        "queue_names aws_region aws_endpoint_url_sqs local_sqs aws_create_queues sqs_threads sqs_fair",
     ),
 }
 

@@ -61,7 +61,9 @@ class Queue(ABC):
         return ""
 
     @abstractmethod
-    def publish(self, bodies: Sequence[bytes], lane: int, batch: int) -> Sequence[int]:
+    def publish(
+        self, bodies: Sequence[bytes], lane: int, batch: int, tenants: Sequence[str] = ()
+    ) -> Sequence[int]:
         """Send messages and return the positions of those that were not accepted.
 
         Args:
@@ -70,6 +72,7 @@ class Queue(ABC):
             batch: a number that grows with each batch of the lane. A repeated call with the number,
                 and the bodies, of the call before it, whose reply never came, repeats the same send:
                 the queue drops what it has already accepted if it can tell.
+            tenants: whose each message is, '' nobody's, for a queue that tells them apart.
         """
 
     @abstractmethod

@@ -166,7 +166,9 @@ class RedisList(Queue):
     def try_rights(self, use: Use) -> None:
         require(self._client, self._needs(use))
 
-    def publish(self, bodies: Sequence[bytes], lane: int, batch: int) -> Sequence[int]:
+    def publish(
+        self, bodies: Sequence[bytes], lane: int, batch: int, tenants: Sequence[str] = ()
+    ) -> Sequence[int]:
         self._pushers[lane].push(bodies, batch)
         return ()
 

@@ -69,6 +69,7 @@ class Sqs(Queue):
         local_sqs: bool,
         aws_create_queues: bool,
         sqs_threads: int,
+        sqs_fair: bool = False,
     ) -> None:
         self.name = ", ".join(queue_names)
         self.sends = sqs_threads
@@ -76,6 +77,7 @@ class Sqs(Queue):
         self._names = list(queue_names)
         self._fifo = queue_names[0].endswith(".fifo")
         self._region, self._endpoint_url, self._local = aws_region, aws_endpoint_url_sqs, local_sqs
+        self._fair = sqs_fair
         self._create = aws_create_queues or local_sqs
         self._id = uuid.uuid4().hex
         self._lock, self._checking = threading.Lock(), threading.Lock()
@@ -127,14 +129,18 @@ class Sqs(Queue):
             return "it is not UTF-8, and SQS takes nothing else"
         return f"it has the character {found[0]!a}, which SQS does not take" if found else ""
 
-    def publish(self, bodies: Sequence[bytes], lane: int, batch: int) -> Sequence[int]:
+    def publish(
+        self, bodies: Sequence[bytes], lane: int, batch: int, tenants: Sequence[str] = ()
+    ) -> Sequence[int]:
         entries: list[dict[str, Any]] = []
         for position, body in enumerate(bodies):
             entry: dict[str, Any] = {"Id": str(position), "MessageBody": body.decode()}
             if self._fifo:
                 number = batch * self.batch_size + position
                 entry["MessageDeduplicationId"] = f"{self._id}-{lane}-{number}"
-                entry["MessageGroupId"] = f"{lane}-{number % GROUPS}"
+                entry["MessageGroupId"] = (tenants and tenants[position]) or f"{lane}-{number % GROUPS}"
+            elif self._fair and tenants and tenants[position]:
+                entry["MessageGroupId"] = tenants[position]
             entries.append(entry)
         self._bill("SendMessageBatch", sum(map(len, bodies)))
         with self._explained(self.name):

@@ -26,6 +26,8 @@ STAGES = {
     Stage.PUBLISH_LATENESS: "publish lateness",
     Stage.PUBLISH: "publish call",
     Stage.QUEUE_WAIT: "queue wait",
+    Stage.QUEUE_WAIT_QUIET: "queue wait of quiet tenants",
+    Stage.QUEUE_WAIT_NOISY: "queue wait of the noisy tenant",
     Stage.HAND_OVER: "hand-over",
     Stage.CELERY_WAIT: "Celery wait",
     Stage.POST: "POST",
