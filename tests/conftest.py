@@ -6,7 +6,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
@@ -16,6 +16,9 @@ from redis import Redis
 from queuebench.bench.stack import Stack, clean_environment
 from queuebench.queues import Queue, open_queue
 from tests.held_endpoint import Held
+
+if TYPE_CHECKING:
+    from tests.browser import Browser
 
 # Nothing that is timed may fail on a busy machine.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -127,3 +130,10 @@ def open_fresh(request: pytest.FixtureRequest, servers: Stack, redis: Redis, sqs
     yield open_it
     for queue in opened:
         queue.close()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    from tests.browser import started
+
+    yield from started(tmp_path_factory.mktemp("chromium"))

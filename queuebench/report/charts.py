@@ -10,6 +10,7 @@ from pathlib import Path
 from queuebench.errors import QueueBenchError
 
 HERE = Path(__file__).parent
+COLOURS = 6  # --c0 to --c5 of page.css
 PACKAGE = "js_lib_vega_embed"
 FILE = "static/js_lib_vega_embed/vega-embed-full.js"
 
