@@ -8,8 +8,12 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 from tests import ROOT
 from tests.celery_options import STARTS
+
+pytestmark = pytest.mark.slow
 
 ELSEWHERE = "redis://:hunter2@127.0.0.1:1/0"
 REFUSED: tuple[tuple[dict[str, str], str, str, str], ...] = (

@@ -99,6 +99,7 @@ def test_a_byte_order_mark_says_how_bytes_are_read(encoding: str) -> None:
     assert to_text("olá ✓".encode(encoding)) == "olá ✓"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 @pytest.mark.parametrize(
     "command",

@@ -331,6 +331,7 @@ def test_a_receive_is_bounded_in_bytes(redis: Redis, redis_url: str) -> None:
     queue.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limit", "lowered"),
     [

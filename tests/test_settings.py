@@ -206,6 +206,7 @@ def test_a_dotenv_is_read_in_the_encoding_that_its_byte_order_mark_names(
     assert load().channel_name == "números"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16-le"])
 @pytest.mark.parametrize("script", ["publisher.py 1", "subscriber.py", "-m celery -A task worker"])
 def test_a_dotenv_in_another_encoding_is_one_line(tmp_path: Path, script: str, encoding: str) -> None:
@@ -236,6 +237,7 @@ def run(script: str, **environment: str) -> tuple[int, str, float]:
     return done.returncode, done.stderr.strip(), time.monotonic() - began
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "environment", "said"),
     [
@@ -282,6 +284,7 @@ def test_a_missing_sqs_queue_is_explained(servers: Stack) -> None:
         del os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["publisher.py 1", "subscriber.py"])
 def test_no_credentials_are_explained(script: str) -> None:
     code, stderr, _ = run(script, QUEUE="SQS", AWS_REGION="us-east-1", HOME="/nonexistent")
@@ -290,6 +293,7 @@ def test_no_credentials_are_explained(script: str) -> None:
     assert "Traceback" not in stderr
 
 
+@pytest.mark.slow
 def test_no_region_is_explained() -> None:
     code, stderr, _ = run(
         "publisher.py 1", QUEUE="SQS", AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="y", HOME="/nonexistent"
