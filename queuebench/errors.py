@@ -28,3 +28,7 @@ class Unreachable(QueueError):
 
 class TryLater(Unreachable):
     """The server answers, and refuses for now."""
+
+
+class Throttled(TryLater):
+    """More calls came than a quota allows."""

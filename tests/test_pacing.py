@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from queuebench.load import pacing
 from queuebench.load.curve import Curve, Stretch, steady
-from queuebench.load.pacing import ALLOWED_SECONDS, CLOSE_SECONDS, Flood, Paced, Pacing, Schedule, of_settings
+from queuebench.load.pacing import (
+    ALLOWED_SECONDS,
+    CLOSE_SECONDS,
+    Flood,
+    Paced,
+    Pacing,
+    Schedule,
+    Spacing,
+    of_settings,
+)
 from queuebench.settings import load
 
 STEPS = Curve([Stretch(2, 10, 10), Stretch(3, 0, 0), Stretch(1, 100, 100)])
@@ -134,6 +143,28 @@ def test_a_flood_is_always_due_until_its_end() -> None:
         [],
         0,
     )
+
+
+def test_calls_that_a_quota_throttles_move_apart_until_nearly_all_go_through() -> None:
+    """A simulated quota of 50 calls a second, and a publisher that has more calls to make all the time."""
+    spacing, tokens, filled_at, now = Spacing(), 50.0, 0.0, 0.0
+    assert spacing.begin(5.0) == spacing.begin(5.0) == 5.0
+    spacing = Spacing()
+    went = throttled = 0
+    while now < 60.0:
+        now = max(now + 0.001, spacing.begin(now))
+        tokens, filled_at = min(50.0, tokens + (now - filled_at) * 50.0), now
+        spacing.end(throttled=tokens < 1.0)
+        if tokens < 1.0:
+            throttled += now > 10.0
+        else:
+            tokens -= 1.0
+            went += now > 10.0
+    assert went == pytest.approx(50 * 50, rel=0.02)
+    assert throttled < 0.08 * went
+    for _ in range(2000):
+        spacing.end(throttled=False)
+    assert spacing.gap == 0.0
 
 
 def test_poisson_arrivals_keep_the_rate_and_vary_as_they_should() -> None:

@@ -136,6 +136,7 @@ class PublisherLate(Struct, frozen=True, tag_field="code", tag="publisher_late")
     intended: Amount
     behind: Amount
     lateness_ms: Figure  # p99
+    throttled: Amount = 0  # of their calls
 
 
 class Unnumbered(Struct, frozen=True, tag_field="code", tag="unnumbered"):

@@ -90,7 +90,7 @@ class Rates(Struct, frozen=True):
 
 # How far the rate may be off, and how late messages may be sent, before the rate is the publisher's own.
 KEPT_SHARE = 0.005
-KEPT_MS = 20.0
+KEPT_MS = 50.0
 
 
 class Load(Struct, frozen=True):

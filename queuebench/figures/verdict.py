@@ -81,7 +81,9 @@ def remarks(record: RunRecord, run: Measured) -> list[Remark]:
     share = publisher.cpu_share if publisher is not None else None
     load, late_ms = run.load, run.latency(Stage.PUBLISH_LATENESS).p99
     if load.asked and not run.kept_its_rate:
-        found.append(PublisherLate(load.asked, load.offered, load.intended, load.behind, late_ms))
+        calls = run.sqs.by_role.get(Role.PUBLISHER, {}) if run.sqs is not None else {}
+        throttled = calls.get("throttled", 0)
+        found.append(PublisherLate(load.asked, load.offered, load.intended, load.behind, late_ms, throttled))
     if load.faster != 1.0:
         found.append(Squeezed(load.faster))
     if load.unnumbered:

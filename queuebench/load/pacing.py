@@ -27,6 +27,9 @@ FEW = 2  # that are sent by a call each, however close they lie
 LATE_SHARE, LEAST_LATE_SECONDS = 0.005, 0.02
 # Of what is due so much less is late.
 ALLOWED_SECONDS = 0.005
+# By how much calls move apart where one was throttled, and close up with each that was not: about one of
+# 25 meets a quota then, which is how it is known.
+WIDER, CLOSER, LEAST_GAP_SECONDS = 1.1, 0.996, 0.0005
 # A pause in Poisson arrivals that is longer than so many average ones does not happen.
 LONGEST_OF_POISSON = 40.0
 
@@ -111,6 +114,27 @@ class Paced(Schedule):
             self._ahead, self._at = self._ahead[self._at :] + times, 0
             if not times:
                 return
+
+
+class Spacing:
+    """How far apart calls begin. Where a quota throttles them, fewer and fuller calls carry more messages."""
+
+    def __init__(self) -> None:
+        self.gap = 0.0
+        self.free_at = 0.0  # when the next call may begin
+
+    def begin(self, now: float) -> float:
+        """Return when a call may begin that is wanted now; the next one has to wait for longer."""
+        begins_at = max(now, self.free_at)
+        self.free_at = begins_at + self.gap
+        return begins_at
+
+    def end(self, throttled: bool) -> None:
+        """Note how a call ended."""
+        if throttled:
+            self.gap = max(LEAST_GAP_SECONDS, self.gap * WIDER)
+        elif self.gap:
+            self.gap = self.gap * CLOSER if self.gap > LEAST_GAP_SECONDS else 0.0
 
 
 def even(curve: Curve) -> Iterator[list[float]]:

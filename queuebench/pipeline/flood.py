@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from queuebench.errors import QueueBenchError, QueueError, Unreachable
+from queuebench.errors import QueueBenchError, QueueError, Throttled, Unreachable
 from queuebench.load import bodies as made
+from queuebench.load import pacing
 from queuebench.load.bodies import Bodies, Portion
-from queuebench.load.pacing import Schedule
+from queuebench.load.pacing import Schedule, Spacing
 from queuebench.load.tenants import tenant_of, with_tenants
 from queuebench.measuring.records import Count, Stage
 from queuebench.measuring.telemetry import Telemetry
@@ -22,7 +23,7 @@ from queuebench.queues import Queue
 
 LONGEST_PAUSE_SECONDS = 2.0
 # So many latenesses of a batch are recorded, each for its neighbours too: all would cost as much as sending.
-LATENESSES = 20
+LATENESSES = 10
 
 
 @dataclass
@@ -87,6 +88,8 @@ class Flood:
         held = max(1, made.HELD_BYTES // bodies.largest)
         self._lanes, self._most = (1, 1) if one_by_one else (queue.sends, min(queue.batch_size, held))
         self._schedule, self._source, self._warm_up = schedule, bodies, warm_up
+        # A flood has no rate to keep: it tries again and again, and so finds out what a quota allows.
+        self._spacing = None if isinstance(schedule, pacing.Flood) else Spacing()
         self._unnumbered = 0
         self._tenants = tenants
         self._turn, self._lock = threading.Lock(), threading.Lock()
@@ -146,12 +149,17 @@ class Flood:
                 most = min(self._most, left)
                 self._asked_at = now = self._now()
                 due_at = self._schedule.next_at(now, most)
+                if self._spacing is not None:
+                    due_at = max(due_at, self._spacing.free_at)
                 if due_at > now:
                     if due_at == math.inf:
                         break
                     self.stopping.wait(due_at - now)
                     self._moved = time.monotonic()
                 elif times := self._schedule.due(now, most):
+                    if self._spacing is not None:
+                        with self._lock:
+                            self._spacing.begin(now)
                     return self._number(times)
         return None
 
@@ -209,6 +217,12 @@ class Flood:
             try:
                 tenants = self._tenants_of(numbers, len(bodies))
                 refused = list(self._queue.publish(bodies, lane, batch, tenants))
+            except Throttled as error:
+                wait = self._give_way(pause)
+                pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
+                if self._out_of_patience(str(error)) or self.stopping.wait(wait):
+                    return batch
+                continue
             except Unreachable as error:
                 # The reply may be lost, not the messages: the same batch again, under the same number.
                 self._outage.away(f"send {lane}", error)
@@ -220,6 +234,9 @@ class Flood:
                 self._fail(str(error))
                 return batch
             self._outage.back(f"send {lane}")
+            if self._spacing is not None and self._spacing.gap:
+                with self._lock:
+                    self._spacing.end(throttled=False)
             seconds, known = time.perf_counter() - began, len(numbers)
             self._count(numbers, [p for p in refused if p < known], warm_from, began_at, seconds)
             if not refused:
@@ -248,6 +265,15 @@ class Flood:
             bodies += made.timed(self._run, heads[cold:] if cold else heads, first + cold, at)
         bodies += portion.as_they_are
         return bodies
+
+    def _give_way(self, pause: float) -> float:
+        """Return how long a throttled call has to wait: for its turn, or `pause` where there are no turns."""
+        if self._spacing is None:
+            return pause
+        with self._lock:
+            self._spacing.end(throttled=True)
+            now = self._now()
+            return self._spacing.begin(now) - now
 
     def _note_lateness(self, times: Sequence[float], cold: int) -> None:
         now, count = self._now(), len(times)

@@ -17,7 +17,7 @@ import botocore.exceptions as errors
 from botocore.config import Config
 
 from queuebench import prices
-from queuebench.errors import QueueError, Unreachable
+from queuebench.errors import QueueError, Throttled, Unreachable
 from queuebench.queues.base import Batch, Depth, Queue
 
 if TYPE_CHECKING:
@@ -287,6 +287,7 @@ class Sqs(Queue):
                 raise QueueError(f"{where}: the AWS credentials lack a permission: {text}") from error
             if code in _THROTTLED:
                 self._bill("throttled", 0)
+                raise Throttled(f"{where} answered {code}") from error
             if status >= 500 or code in _LATER:
                 raise Unreachable(f"{where} answered {code}") from error
             raise QueueError(f"{where} refused: {code}: {text}") from error

@@ -60,6 +60,7 @@ def rows(groups: Sequence[Group]) -> list[Row]:
         total("duplicated", lambda run: run.counts.duplicated),
         total("dead-lettered", lambda run: run.counts.dead_lettered),
         total("POSTs made again", lambda run: run.counts.retried),
+        row("Speed", "asked of the publishers", lambda run: run.load.asked or None, _rate),
         row("Speed", "publish", lambda run: run.rates.publish or None, _rate),
         row("Speed", "receive", lambda run: run.rates.receive or None, _rate),
         row("Speed", "hand over", lambda run: run.rates.hand_over or None, _rate),

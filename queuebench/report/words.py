@@ -150,8 +150,12 @@ def remark(found: Remark) -> str:
             return (
                 f"publisher late: {found.offered:,.1f}/s of {found.asked:,.1f}/s asked, lateness p99 "
                 f"{duration(found.lateness_ms / 1e3)}, {found.behind:,} of "
-                f"{counted(found.intended, 'message')} due not sent in time: the rate is the publisher's, "
-                "not the queue's"
+                f"{counted(found.intended, 'message')} due not sent in time: "
+                + (
+                    f"the queue throttled {counted(found.throttled, 'call')}"
+                    if found.throttled
+                    else "the rate is the publisher's, not the queue's"
+                )
             )
         case findings.Unnumbered():
             bodies, be = (
