@@ -166,7 +166,9 @@ def test_whatever_the_arguments_of_a_task_it_is_shipped_or_kept(place: Place) ->
         place.celery.send_task(name, arguments, options, task_id=f"kept-{number}")
     # What no Celery client makes: bodies that are no arguments.
     record = json.loads(_envelope(place))
-    for number, body in enumerate(([5, {}, {}], [[phone, "x"], [], {}], [[phone, "x"], None, {}])):
+    bodies: list[list[Any]] = [[5, {}, {}], [[phone, "x"], [], {}], [[phone, "x"], None, {}]]
+    bodies.append([[phone, "x"], {}, 5])
+    for number, body in enumerate(bodies):
         record["headers"]["id"] = f"kept-{len(kept) + number}"
         record["body"] = b64encode(json.dumps(body).encode()).decode()
         record["properties"]["delivery_tag"] = f"odd-{number}"
@@ -186,7 +188,9 @@ def test_whatever_the_arguments_of_a_task_it_is_shipped_or_kept(place: Place) ->
         record["properties"]["delivery_tag"] = f"header-{number}"
         place.redis.lpush(CELERY_QUEUE, json.dumps(record))
     until(lambda: place.held() == 0)
-    ids = {f"kept-{number}" for number in range(len(kept) + 3)} | {f"odd-{number}" for number in range(5)}
+    ids = {f"kept-{number}" for number in range(len(kept) + len(bodies))} | {
+        f"odd-{number}" for number in range(5)
+    }
     assert {letter.id for letter in place.letters()} == ids | {"[]"}
     assert not any(b"\nInjected" in request for request in place.endpoint.requests)
     assert sorted(place.endpoint.keys()) == [f"shipped-{number}" for number in range(len(shipped))]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from functools import partial
 from typing import Any
 
+from billiard.einfo import ExceptionInfo
 from celery import bootsteps, signals
 from celery.exceptions import InvalidTaskError
 from celery.worker.consumer import Connection
@@ -92,6 +94,10 @@ class Consumer(LastingConsumer):
     class Blueprint(LastingConsumer.Blueprint):
         default_steps = (*LastingConsumer.Blueprint.default_steps, f"{__name__}:BrokerShown")
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _have_tasks_end(self.pool)
+
     def on_unknown_message(self, body: Any, message: Any) -> None:
         if self._buried(message, "neither a task nor anything else of Celery's"):
             super().on_unknown_message(body, message)
@@ -133,6 +139,24 @@ class Consumer(LastingConsumer):
             message.requeue()
             return False
         return True
+
+
+def _have_tasks_end(pool: Any) -> None:
+    """Have what Celery raises before a task runs fail the task.
+
+    Its pools of threads and greenlets would drop it, and the message be held for as long as the worker lives.
+    """
+    if pool is None or getattr(pool, "uses_semaphore", False) or "apply_async" in vars(pool):
+        return  # processes tell it by themselves
+    apply_async = pool.apply_async
+    pool.apply_async = lambda target, *args, **options: apply_async(partial(_ended, target), *args, **options)
+
+
+def _ended(target: Any, *args: Any, **kwargs: Any) -> Any:
+    try:
+        return target(*args, **kwargs)
+    except Exception:
+        return 1, ExceptionInfo(), 0.0
 
 
 class Request(CeleryRequest):  # type: ignore[misc]
