@@ -745,13 +745,13 @@ def test_each_64_kilobytes_are_one_request(size: int, requests: int) -> None:
 
 def test_the_bill_has_awss_prices_for_both_types() -> None:
     bill = Bill(since=START)
-    for _ in range(1_000_000):
+    for _ in range(10_000):
         bill.count("SendMessage", "q", 100)
-    assert bill.usd == pytest.approx(0.40)
-    for _ in range(1_000_000):
+    assert bill.usd == pytest.approx(0.0040)
+    for _ in range(10_000):
         bill.count("SendMessage", "q.fifo", 100)
-    assert bill.usd == pytest.approx(0.90)
+    assert bill.usd == pytest.approx(0.0090)
     assert bill.as_json()["requests"] == {
-        "standard": {"SendMessage": 1_000_000},
-        "fifo": {"SendMessage": 1_000_000},
+        "standard": {"SendMessage": 10_000},
+        "fifo": {"SendMessage": 10_000},
     }
