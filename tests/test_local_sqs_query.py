@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 import pytest
 import requests
 
+from queuebench.local_sqs import query
 from tests.local_sqs_fixtures import LocalSqs, running
 
 NAMESPACE = "{http://queue.amazonaws.com/doc/2012-11-05/}"
@@ -261,6 +262,34 @@ print(json.dumps({
 """
 
 
+# What the service model of that botocore calls things on the wire.
+NAMES = """
+import json
+import botocore.session
+model = botocore.session.get_session().get_service_model("sqs")
+lists, maps, whole = {"in": [], "out": []}, {"in": {}, "out": {}}, set()
+def look(shape, way):
+    for name, member in getattr(shape, "members", {}).items():
+        if member.type_name == "list":
+            lists[way].append([name, member.member.serialization.get("name", name)])
+            look(member.member, way)
+        elif member.type_name == "map":
+            parts = [part.serialization["name"] for part in (member, member.key, member.value)]
+            maps[way][parts[0]] = [name, *parts[1:]]
+            look(member.value, way)
+        elif member.type_name == "structure":
+            look(member, way)
+        elif member.type_name in ("integer", "long") and way == "in":
+            whole.add(name)
+operations = [model.operation_model(name) for name in model.operation_names]
+for operation in operations:
+    look(operation.input_shape, "in")
+    look(operation.output_shape, "out")
+results = sorted(operation.name for operation in operations if operation.output_shape)
+print(json.dumps({"lists": lists, "maps": maps, "whole": sorted(whole), "results": results}))
+"""
+
+
 @pytest.mark.slow
 def test_a_botocore_of_before_november_2023_finds_the_queue_that_it_knows(
     server: LocalSqs, tmp_path: Path
@@ -272,11 +301,31 @@ def test_a_botocore_of_before_november_2023_finds_the_queue_that_it_knows(
     if installed.returncode and not os.environ.get("CI"):
         pytest.skip("the package index is not reached")
     assert installed.returncode == 0, installed.stderr
-    talk = [str(tmp_path / "old" / "bin" / "python"), "-c", TALK, server.url]
-    answer = subprocess.run(
-        talk, env={"PYTHONPATH": str(target)}, capture_output=True, text=True, timeout=60, check=True
-    )
-    said: dict[str, Any] = json.loads(answer.stdout)
+
+    def run(script: str) -> dict[str, Any]:
+        python = [str(tmp_path / "old" / "bin" / "python"), "-c", script, server.url]
+        answer = subprocess.run(
+            python, env={"PYTHONPATH": str(target)}, capture_output=True, text=True, timeout=60, check=True
+        )
+        found: dict[str, Any] = json.loads(answer.stdout)
+        return found
+
+    names = run(NAMES)
+    # what receiving may ask for besides is younger than that model
+    younger = ("MessageSystemAttributeName", "MessageSystemAttributeNames")
+    assert {(name, member) for member, name in names["lists"]["in"]} | {younger} == {*query._LISTS_IN.items()}
+    results = {(member, name) for member, name in names["lists"]["out"] if member == "Successful"}
+    assert all(name.endswith("BatchResultEntry") for _, name in results)
+    assert {tuple(pair) for pair in names["lists"]["out"]} - results == {*query._LISTS_OUT.items()}
+    assert {key: tuple(value) for key, value in names["maps"]["in"].items()} | {
+        "Tag": ("Tags", "Key", "Value")
+    } == query._MAPS_IN
+    assert {
+        member: (name, key, value) for name, (member, key, value) in names["maps"]["out"].items()
+    } == query._MAPS_OUT
+    assert set(names["whole"]) == query._WHOLE
+    assert set(names["results"]) == query._WITH_RESULT
+    said = run(TALK)
     assert said == {
         "protocol": "query",
         "sent": 10,

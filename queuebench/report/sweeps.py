@@ -24,7 +24,7 @@ COLUMNS = {
     "push": ("rates", "push"),
     "total": ("seconds", "total"),
     "queue wait p99": ("latency_ms", "queue_wait", "p99"),
-    "of quiet tenants": ("latency_ms", "queue_wait_quiet", "p99"),
+    "quiet tenants p99": ("latency_ms", "queue_wait_quiet", "p99"),
     "end to end p99": ("latency_ms", "end_to_end", "p99"),
     "queue, per million": ("cost", "queue_usd_per_million"),
 }
