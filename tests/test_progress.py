@@ -17,6 +17,8 @@ def test_a_line_for_a_log_says_what_is_where_and_how_long_it_takes() -> None:
         "dead letters 2, 70 s left"
     )
 
+    assert "published 900 (50/s of 200.0/s asked), " in progress_line("Redis", state | {"asked": 200.0})
+
 
 def test_what_is_not_known_is_left_out() -> None:
     rates = {"published": 0.0, "received": 0.0, "delivered": 0.0}

@@ -344,12 +344,15 @@ def how_far(run: Run, points: Sequence[Point]) -> dict[str, Any]:
         Count.RECEIVED: rate(first.received, last.received),
         "delivered": rate(first.delivered, last.delivered),
     }
-    messages = sum(publisher.messages for publisher in run.record.publishers.values())
+    publishers = run.record.publishers.values()
+    # Some do not know how many come, and some are wrong about what chance makes.
+    messages = max(accepted, sum(publisher.messages for publisher in publishers))
     left = max(0, messages - delivered - dead)
     return {
         "accepted": accepted,
         "delivered": delivered,
         "messages": messages,
+        "asked": sum(publisher.per_second for publisher in publishers),
         "queue": last.queue.total if last.queue else None,
         "celery": last.celery.total if last.celery else None,
         "dead_letters": dead,

@@ -174,7 +174,7 @@ class Publication:
         ]
         if self._pacing.rate:
             lateness = self._telemetry.latency(run, Stage.PUBLISH_LATENESS).quantile(0.99)
-            parts[0] += f" of {self._pacing.rate:,.6g}/s asked of each publisher"
+            parts[0] += f" of {self._pacing.rate:,.1f}/s asked of each publisher"
             parts.append(f"lateness p99 {lateness:,.1f} ms")
             if outcome.behind:
                 parts.append(f"{outcome.behind:,} more were due and not sent")

@@ -58,7 +58,7 @@ class Counter:
             self._bar.update(self._task, completed=done, total=self.total or None, rate=rate)
         elif time.monotonic() - self._said_at >= LINE_SECONDS:
             self._said_at = time.monotonic()
-            print(f"{self.what}: {done:,} of {self.total:,}", flush=True)
+            print(f"{self.what}: {done:,}" + (f" of {self.total:,}" if self.total else ""), flush=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -111,7 +111,7 @@ class RunView:
         table.add_column(justify="right", style="dim")
         rates = state["rates"]
         rows: list[tuple[str, Any, str]] = [
-            ("published", state["accepted"], f"{rates['published']:,.0f}/s"),
+            ("published", state["accepted"], _published(state)),
             (f"waiting in {self._label}", state["queue"], ""),
             ("in Celery", state["celery"], ""),
             ("delivered", state["delivered"], f"{rates['delivered']:,.0f}/s"),
@@ -126,13 +126,19 @@ class RunView:
         return Group(table, bottom)
 
 
+def _published(state: Mapping[str, Any]) -> str:
+    """Return how fast messages are published, and were asked for by all publishers together."""
+    asked = f" of {state['asked']:,.1f}/s asked" if state.get("asked") else ""
+    return f"{state['rates']['published']:,.0f}/s{asked}"
+
+
 def progress_line(label: str, state: Mapping[str, Any]) -> str:
     """Return how an open run stands, in a line for a log."""
     parts = [
         f"delivered {state['delivered']:,} of {state['messages']:,} ({state['rates']['delivered']:,.0f}/s)"
     ]
     if state["accepted"] < state["messages"]:
-        parts.append(f"published {state['accepted']:,} ({state['rates']['published']:,.0f}/s)")
+        parts.append(f"published {state['accepted']:,} ({_published(state)})")
     if state["queue"] is not None:
         parts.append(f"waiting in {label} {state['queue']:,}")
     if state["celery"] is not None:

@@ -61,6 +61,7 @@ def rows(groups: Sequence[Group]) -> list[Row]:
         total("dead-lettered", lambda run: run.counts.dead_lettered),
         total("POSTs made again", lambda run: run.counts.retried),
         row("Speed", "asked of the publishers", lambda run: run.load.asked or None, _rate),
+        row("Speed", "due and not sent", lambda run: run.load.behind if run.load.asked else None, _number),
         row("Speed", "publish", lambda run: run.rates.publish or None, _rate),
         row("Speed", "receive", lambda run: run.rates.receive or None, _rate),
         row("Speed", "hand over", lambda run: run.rates.hand_over or None, _rate),
@@ -156,6 +157,10 @@ def _volume(groups: Sequence[Group]) -> str:
 
 def _rate(value: float) -> str:
     return f"{value:,.0f}/s" if value >= 100 else f"{value:,.1f}/s"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}"
 
 
 def _seconds(value: float) -> str:
