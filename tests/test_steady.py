@@ -90,9 +90,13 @@ def run(rate: float = 100.0, **more: object) -> Summary:
     return msgspec.structs.replace(made, **{"load": kept, **more})
 
 
+FLAT_CELERY: list[float | None] = [0.01] * 100
+
+
 def judged(ages: list[float | None], rate: float = 100.0, **more: object) -> steady.Judgement:
     celery = more.pop("celery", None)
     made = run(**more)  # type: ignore[arg-type]
+    celery = FLAT_CELERY[: len(ages)] if celery is None else celery
     return judge(made, points(ages, celery), rate, 99.0, REQUIRED)  # type: ignore[arg-type]
 
 
@@ -116,6 +120,7 @@ GROWS: list[float | None] = [0.05, 0.15, 0.26, 0.34, 0.45, 0.56]
         ),
         (judged([0.0, 3.0, 0.1, 2.5, 0.2, 3.5]), None, Sign.UNSURE),
         (judged([None] * 6), None, Sign.UNSURE),
+        (judged(FLAT, celery=[None] * 6), None, Sign.UNSURE),  # nothing was begun that is known
         (judged([0.05, 0.06, 0.05]), None, Sign.UNSURE),
         (judged([0.05 + 0.001 * second for second in range(20)]), True, Sign.STEADY),  # 0.1 % too much
         (judged([0.05 + 0.02 * second for second in range(20)]), False, Sign.QUEUE_GROWS),  # 2 %
@@ -134,7 +139,7 @@ def test_what_came_through_is_told_where_a_rate_does_not_hold() -> None:
 
 def test_a_requirement_that_is_not_met_fails_a_steady_rate() -> None:
     slow = [requirement.parse("queue_wait.p99 <= 10 ms")]
-    found = judge(run(), points(FLAT), 100.0, 99.0, slow)
+    found = judge(run(), points(FLAT, FLAT_CELERY), 100.0, 99.0, slow)
     assert (found.held, found.sign) == (False, Sign.REQUIRED)
 
 

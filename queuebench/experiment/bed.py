@@ -10,9 +10,9 @@ from pathlib import Path
 from queuebench.bench import fleet
 from queuebench.bench.stack import Stack
 from queuebench.errors import QueueBenchError
-from queuebench.experiment.search import Probe, Seen, search
+from queuebench.experiment.search import SECONDS, Probe, Seen, search
 from queuebench.figures import steady
-from queuebench.figures.limits import RateLimit, Step, Why
+from queuebench.figures.limits import Kind, RateLimit, Step, Why
 from queuebench.figures.records import Scope, Summary, read_summary
 from queuebench.figures.requirement import Requirement
 from queuebench.figures.requirement import parse as requirement
@@ -44,16 +44,22 @@ class Bed:
         self._runs: dict[str, Summary] = {}
 
     def search(
-        self, first: float, *, proof: bool, within_seconds: float, varied: Mapping[str, str] | None = None
+        self,
+        first: float,
+        *,
+        proof: bool,
+        within_seconds: float,
+        seconds: Mapping[Kind, float] = SECONDS,
+        varied: Mapping[str, str] | None = None,
     ) -> RateLimit:
-        """Look for the highest rate that holds, for at most so long.
+        """Look for the highest rate that holds, for at most so long; each rate for as long as `seconds` says.
 
         Raises:
             KeyboardInterrupt: a stop was asked for.
             QueueBenchError: a run did not end.
         """
         give_up_at = time.monotonic() + within_seconds
-        looking = search(first, proof)
+        looking = search(first, proof, seconds=seconds)
         probe = next(looking)
         while True:
             needed = probe.seconds + SETTLE_SECONDS + OVERHEAD_SECONDS
@@ -78,7 +84,6 @@ class Bed:
         load = {
             "RATE": f"{rate / self._publishers:.6f}",
             "DURATION": f"{seconds + SETTLE_SECONDS:g}",
-            "WARM_UP": f"{SETTLE_SECONDS:g}",
         }
         with (self._stack.folder / "publishers.log").open("ab") as log:
             publishers = [self._stack.publish(settings=load, log=log) for _ in range(self._publishers)]

@@ -19,7 +19,7 @@ from queuebench.bench import fleet
 from queuebench.bench.stack import Stack
 from queuebench.experiment.bed import Bed
 from queuebench.figures import planner
-from queuebench.figures.limits import RateLimit
+from queuebench.figures.limits import Kind, RateLimit
 from queuebench.figures.requirement import parse as requirement
 from queuebench.measuring.client import MonitorClient
 from queuebench.plumbing.printable import safe_url
@@ -31,6 +31,7 @@ DEFAULT_MESSAGES = "5000"
 # The rate of the question: a million in an hour.
 STEADY_RATE = planner.DEFAULT_TARGET / planner.DEFAULT_HOURS / 3600.0
 STEADY_SECONDS, SEARCH_SECONDS = 15.0, 20.0
+SHORTER = {Kind.SHORT: 4.0, Kind.LONG: 10.0, Kind.PROOF: 60.0}
 # Where a short search begins, by what came through of the flood.
 OF_FLOOD, LOWEST_FIRST, HIGHEST_FIRST = 0.8, 100.0, 20_000.0
 
@@ -138,4 +139,4 @@ def _short_search(stack: Stack, stopped: threading.Event, flood: Path) -> RateLi
     carried = read_run(flood).rates.receive
     first = max(LOWEST_FIRST, min(HIGHEST_FIRST, OF_FLOOD * carried))
     bed = Bed(stack, stopped, say=lambda tried: print(f"  {shown.step(tried)}", flush=True))
-    return bed.search(first, proof=False, within_seconds=SEARCH_SECONDS)
+    return bed.search(first, proof=False, within_seconds=SEARCH_SECONDS, seconds=SHORTER)

@@ -8,20 +8,21 @@ short windows is confirmed in long ones, and what the long ones say replaces wha
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from queuebench.figures.limits import Kind, Why
 
-SHORT_SECONDS, LONG_SECONDS, PROOF_SECONDS = 5.0, 20.0, 60.0
+# How long a rate is held, by what for.
+SECONDS: Mapping[Kind, float] = {Kind.SHORT: 5.0, Kind.LONG: 20.0, Kind.PROOF: 60.0}
 FACTOR = 4.0  # by which the rate grows until it does not hold
 PRECISION = 1.02  # the bracket that bisection ends with, upper by lower end
 MORE = 1.05  # so much more than the rate that was found must not hold
 WIDEST = 1.035  # the bracket that may be left in the end
 STEP_DOWN = 0.98  # after a long look has shown that a rate does not hold after all
-MOST_SHORT, MOST_LONG, MOST_PROOFS = 25, 14, 3
-MOST_PROBES = 2 * MOST_SHORT + MOST_LONG + MOST_PROOFS
+MOST_SHORT, MOST_LONG, MOST_PROOFS = 25, 14, 4
+MOST_PROBES = 3 * MOST_SHORT + 2 * MOST_LONG + MOST_PROOFS
 CAP_KEPT = 0.97  # of what a publisher reached at most, which it surely keeps
 LOWEST_RATE = 0.01
 
@@ -31,11 +32,7 @@ class Probe(NamedTuple):
 
     rate: float  # messages a second
     kind: Kind
-
-    @property
-    def seconds(self) -> float:
-        """How long it is to be held."""
-        return {Kind.SHORT: SHORT_SECONDS, Kind.LONG: LONG_SECONDS, Kind.PROOF: PROOF_SECONDS}[self.kind]
+    seconds: float
 
 
 class Seen(NamedTuple):
@@ -59,23 +56,28 @@ class Found(NamedTuple):
 class _Bracket:
     """What held and what did not, by rate; a longer look replaces shorter ones that contradict it."""
 
-    held: dict[float, float] = field(default_factory=dict)  # rate: seconds that were looked at
-    failed: dict[float, float] = field(default_factory=dict)
+    held: dict[float, int] = field(default_factory=dict)  # rate: the longest look, 0 for none
+    failed: dict[float, int] = field(default_factory=dict)
 
-    def add(self, rate: float, seconds: float, held: bool) -> None:
+    def add(self, rate: float, kind: Kind, held: bool) -> None:
+        look = LOOKS[kind]
         mine, others = (self.held, self.failed) if held else (self.failed, self.held)
         for other, looked in list(others.items()):
             contradicts = other <= rate if held else other >= rate
-            if contradicts and looked <= seconds:
+            if contradicts and looked <= look:
                 del others[other]
         # A shorter look changes nothing that a longer one has shown.
         if not any((other <= rate if held else other >= rate) for other in others):
-            mine[rate] = max(seconds, mine.get(rate, 0.0))
+            mine[rate] = max(look, mine.get(rate, 0))
 
     def fails_above(self, rate: float) -> bool:
         """Tell whether a long look has shown that `MORE` of a rate does not hold."""
         most = rate * MORE * (1.0 + 1e-9)
-        return any(other <= most and looked >= LONG_SECONDS for other, looked in self.failed.items())
+        return any(other <= most and looked >= LOOKS[Kind.LONG] for other, looked in self.failed.items())
+
+    def forget_short_looks(self) -> None:
+        """Forget which rates held in short looks alone."""
+        self.held = {rate: look for rate, look in self.held.items() if look >= LOOKS[Kind.LONG]}
 
     @property
     def low(self) -> float:
@@ -89,10 +91,17 @@ class _Bracket:
         return Found(self.low or None, None if math.isinf(self.high) else self.high, why)
 
 
+LOOKS = {kind: number for number, kind in enumerate(Kind, 1)}
+
 Search = Generator[Probe, Seen, Found]
 
 
-def search(first: float, proof: bool = True, precision: float = PRECISION) -> Search:
+def search(
+    first: float,
+    proof: bool = True,
+    precision: float = PRECISION,
+    seconds: Mapping[Kind, float] = SECONDS,
+) -> Search:
     """Look for the highest rate that holds, beginning with `first` messages a second.
 
     Yields each probe, is sent how it went, and returns what was found. It ends after at most `MOST_PROBES`.
@@ -101,69 +110,55 @@ def search(first: float, proof: bool = True, precision: float = PRECISION) -> Se
         first: where to begin; any rate will do, a good guess saves time.
         proof: whether the rate is held again for a minute in the end.
         precision: upper by lower end of the bracket that bisection ends with.
+        seconds: how long a rate is held, by what for.
     """
     bracket = _Bracket()
-    ended = yield from _bisect(bracket, first, precision)
+    ended = yield from _bisect(bracket, first, precision, seconds)
     longs = proofs = 0
     while ended is None:
         if not bracket.low:
             return bracket.found(Why.UNSURE)
         # The candidate, for long enough to tell; and somewhat more, which must not hold.
         candidate = bracket.low
-        if bracket.held[candidate] < LONG_SECONDS:
-            seen = yield Probe(candidate, Kind.LONG)
-            longs += 1
-            if ended := _ended(bracket, seen, candidate, LONG_SECONDS):
-                break
-            if seen.held is False:
-                bracket.held = {rate: at for rate, at in bracket.held.items() if at >= LONG_SECONDS}
-                lower = max(bracket.low, candidate * STEP_DOWN ** min(longs, 5))
-                if lower not in bracket.held:
-                    bracket.held[lower] = 0.0  # to be looked at next
+        if bracket.held[candidate] < LOOKS[Kind.LONG]:
+            rate, kind = candidate, Kind.LONG
         elif not bracket.fails_above(candidate):
-            more = candidate * MORE
-            seen = yield Probe(more, Kind.LONG)
-            longs += 1
-            if ended := _ended(bracket, seen, more, LONG_SECONDS):
-                break
+            rate, kind = candidate * MORE, Kind.LONG
         elif bracket.high > candidate * WIDEST:
-            middle = math.sqrt(candidate * bracket.high)
-            seen = yield Probe(middle, Kind.LONG)
-            longs += 1
-            if ended := _ended(bracket, seen, middle, LONG_SECONDS):
-                break
-        elif not proof or bracket.held[candidate] >= PROOF_SECONDS:
+            rate, kind = math.sqrt(candidate * bracket.high), Kind.LONG
+        elif not proof or bracket.held[candidate] >= LOOKS[Kind.PROOF]:
             return bracket.found(Why.PROVEN if proof else Why.CONFIRMED)
         else:
-            seen = yield Probe(candidate, Kind.PROOF)
-            proofs += 1
-            if ended := _ended(bracket, seen, candidate, PROOF_SECONDS):
-                break
-            if seen.held is False:
-                bracket.held[candidate * STEP_DOWN] = 0.0
-                if proofs >= MOST_PROOFS:
-                    ended = Why.UNSURE
-        if longs >= MOST_LONG:
+            rate, kind = candidate, Kind.PROOF
+        longs, proofs = longs + (kind is Kind.LONG), proofs + (kind is Kind.PROOF)
+        seen = yield from _look(bracket, rate, kind, seconds)
+        ended = _ended(seen)
+        if seen.held is False and rate == candidate:
+            # What shorter looks said of less may be as wrong: a little less is looked at next.
+            bracket.held = {
+                lower: looked for lower, looked in bracket.held.items() if looked >= LOOKS[Kind.LONG]
+            }
+            bracket.held.setdefault(max(bracket.low, candidate * STEP_DOWN ** min(longs, 5)), 0)
+        if longs >= MOST_LONG or proofs >= MOST_PROOFS:
             ended = ended or Why.UNSURE
     bracket.held = {rate: looked for rate, looked in bracket.held.items() if looked}
-    assert ended is not None
     return bracket.found(ended)
 
 
-def _bisect(bracket: _Bracket, first: float, precision: float) -> Generator[Probe, Seen, Why | None]:
+def _bisect(
+    bracket: _Bracket, first: float, precision: float, seconds: Mapping[Kind, float]
+) -> Generator[Probe, Seen, Why | None]:
     """Narrow the bracket in short windows; return why the search ends already, or None."""
     rate, carried, cap = first, None, math.inf
     for _ in range(MOST_SHORT):
-        seen = yield Probe(rate, Kind.SHORT)
-        if seen.held is None and not seen.stop and not seen.capped:
-            seen = yield Probe(rate, Kind.LONG)
+        seen = yield from _look(bracket, rate, Kind.SHORT, seconds)
         if seen.capped and not seen.stop and seen.carried:
             cap = min(cap, seen.carried * CAP_KEPT, rate * CAP_KEPT)
             if bracket.low >= cap * 0.999 or cap < LOWEST_RATE:
                 return Why.CAPPED
             rate = cap
             continue
-        if ended := _ended(bracket, seen, rate, SHORT_SECONDS):
+        if ended := _ended(seen):
             return ended
         if bracket.low >= cap * 0.999:
             return Why.CAPPED
@@ -176,6 +171,20 @@ def _bisect(bracket: _Bracket, first: float, precision: float) -> Generator[Prob
         if rate < LOWEST_RATE:
             return Why.UNSURE
     return None
+
+
+def _look(
+    bracket: _Bracket, rate: float, kind: Kind, seconds: Mapping[Kind, float]
+) -> Generator[Probe, Seen, Seen]:
+    """Look at a rate, for longer where that cannot tell, and take what was seen."""
+    kinds = list(Kind)
+    for longer in kinds[kinds.index(kind) :]:
+        seen = yield Probe(rate, longer, seconds[longer])
+        if seen.held is not None:
+            bracket.add(rate, longer, seen.held)
+        if seen.held is not None or seen.capped or seen.stop:
+            break
+    return seen
 
 
 def _next(low: float, high: float, carried: float | None, precision: float) -> float:
@@ -191,10 +200,8 @@ def _next(low: float, high: float, carried: float | None, precision: float) -> f
     return math.sqrt(low * high) if low else high / FACTOR
 
 
-def _ended(bracket: _Bracket, seen: Seen, rate: float, seconds: float) -> Why | None:
-    """Take what was seen; return why the search ends with it, or None."""
-    if seen.held is not None:
-        bracket.add(rate, seconds, seen.held)
+def _ended(seen: Seen) -> Why | None:
+    """Return why the search ends with what was seen, or None."""
     if seen.capped:
         return Why.CAPPED
     if seen.stop:

@@ -116,7 +116,7 @@ def judge(
         return Judgement(None, Sign.NOT_VALID, None, None)
     age = trends.get(Sign.QUEUE_GROWS)
     widest = max(trends.values(), key=lambda found: found.high, default=None)
-    if age is None or widest is None or widest.high > WIDEST_SLOPE:
+    if len(trends) < len(ages) or widest is None or widest.high > WIDEST_SLOPE:
         return Judgement(None, Sign.UNSURE, widest, None)
     if not all(outcome.met for outcome in requirement.check(requirements, run)):
         return Judgement(False, Sign.REQUIRED, age, None)

@@ -1,0 +1,68 @@
+"""`limit`: real ceilings that are known are found, and what cannot be searched is one clear line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.limit import CASES, Case, searched
+from queuebench.errors import QueueBenchError
+from queuebench.experiment import limit
+from queuebench.figures.limits import Kind, RateLimit, Why
+from queuebench.figures.records import Scope
+from queuebench.figures.steady import Sign
+from queuebench.report import limits as shown
+
+# Shorter than what a person would trust, and long enough to tell 10 %.
+SECONDS = {Kind.SHORT: 4.0, Kind.LONG: 8.0, Kind.PROOF: 16.0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_ceiling_that_is_known_is_found(case: Case, tmp_path: Path) -> None:
+    found = searched(case, tmp_path, proof=False, within_seconds=150.0, seconds=SECONDS)
+    assert found.scope is (Scope.WHOLE if case.workers else Scope.QUEUE)
+    assert found.rate is not None and found.fails_at is not None, found
+    assert 0.85 * case.ceiling <= found.rate <= 1.05 * case.ceiling
+    assert found.fails_at >= 0.95 * case.ceiling
+    grows = Sign.CELERY_GROWS if case.workers else Sign.QUEUE_GROWS
+    assert {step.sign for step in found.steps if step.held is False} <= {grows, Sign.THROTTLED, Sign.REQUIRED}
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--queue", "KAFKA"], "KAFKA"),
+        (["--scope", "half"], "whole or queue is needed"),
+        (["--vary", "SUBSCRIBERS=0"], "whole number from 1 to 100"),
+        (["--vary", "QUEUE=REDIS"], "choose queues with --queue"),
+        (["--require", "lots < 1"], "is no figure"),
+        (["--set", "WORKER_SLOTS=none"], "WORKER_SLOTS"),
+    ],
+)
+def test_what_cannot_be_searched_is_one_clear_line(argv: list[str], said: str) -> None:
+    with pytest.raises(QueueBenchError) as caught:
+        limit.main(argv)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def found(why: Why, rate: float | None, fails_at: float | None) -> RateLimit:
+    return RateLimit("REDIS", "Redis", Scope.QUEUE, rate, fails_at, why, [], {}, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("limit_found", "said", "code"),
+    [
+        (found(Why.PROVEN, 900.0, 940.0), "holds 900/s, 940/s fails; held for a minute more", 0),
+        (found(Why.CONFIRMED, 900.0, 940.0), "not proven", 0),
+        (found(Why.CAPPED, 900.0, None), "at least so much", 1),
+        (found(Why.TIME, None, 940.0), "no rate was seen to hold, and 940/s fails", 1),
+        (found(Why.UNSURE, 900.0, None), "it cannot be told", 1),
+    ],
+)
+def test_what_was_not_proven_is_not_said_to_be(
+    limit_found: RateLimit, said: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said in shown.sentence(limit_found)
+    assert shown.show([limit_found]) == code
