@@ -17,8 +17,10 @@ from queuebench.load.pacing import Pacing
 from queuebench.measuring.records import Count, Stage
 from queuebench.measuring.telemetry import Telemetry
 from queuebench.pipeline.flood import Flood, Outcome
+from queuebench.pipeline.publisher import Publication
 from queuebench.plumbing.outage import Outage
 from queuebench.queues.redis_list import RedisList
+from queuebench.settings import load
 
 KEY, RUN = "flooded", "20261125-090000-redis-0001"
 
@@ -120,3 +122,22 @@ def test_messages_of_a_flood_all_come(redis: Redis, redis_url: str) -> None:
     assert [body["i"] for body in sent.bodies] == list(range(7, 2507))
     assert isinstance(Pacing().schedule(), AtOnce)
     assert all(sent.began_at - 1 <= body["t"] <= sent.began_at + sent.took for body in sent.bodies)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "10,000 messages through AWS SQS are about 3,000 requests, $0.00"),
+        # A batch of ten texts of 20,000 bytes is four chunks of 64 KB to send, and four to receive.
+        ({"MESSAGE_BYTES": "20000"}, "10,000 messages through AWS SQS are about 9,000 requests"),
+        ({"MESSAGE_BYTES": "200000"}, "10,000 messages through AWS SQS are about 66,000 requests, $0.03"),
+        ({"RATE": "100", "DURATION": "60"}, "6,000 messages through AWS SQS are up to 18,000 requests"),
+        ({"DURATION": "5"}, "each 1,000,000 messages through AWS SQS are about 300,000 requests, $0.12"),
+    ],
+    ids=str,
+)
+def test_what_a_load_costs_on_aws_is_said_before_it_starts(
+    capsys: pytest.CaptureFixture[str], settings: dict[str, str], said: str
+) -> None:
+    Publication(load({"QUEUE": "SQS", **settings}), wait=False)._say_what_it_costs()
+    assert f"publisher: {said}" in capsys.readouterr().out
