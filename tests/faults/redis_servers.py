@@ -29,14 +29,26 @@ def fill_queue(scene: Scene) -> int:
 
 
 def fill_broker(scene: Scene) -> int:
-    """Let the broker have about as much memory as it uses while all is busy."""
-    scene.messages = 6000
-    scene.publish(paced=False)
-    scene.until(lambda: scene.arrived() > 0, "something arrives", 120.0)
+    """Let the broker have less memory than what waits in it takes; more than it takes by itself."""
+    scene.messages = 3000
     with Redis(port=scene.stack.ports["broker"]) as client:
-        limit_memory(scene, client, scene.chance.randrange(-300_000, -100_000))
+        # With everybody connected; what is below that nobody could ever go on with.
+        scene.send()
+        scene.until(lambda: scene.arrived() > 0, "something arrives", 60.0)
+        alone = client.info("memory")["used_memory"]
+        scene.publish(paced=False)
+        scene.until(lambda: scene.arrived() > 1, "something arrives", 120.0)
+        workers = [service for name, service in scene.stack.services.items() if name.startswith("worker")]
+        for worker in workers:
+            worker.signal(signal.SIGSTOP)
+        scene.until(lambda: client.info("memory")["used_memory"] > alone + 1_100_000, "it fills", 120.0)
+        used = client.info("memory")["used_memory"]
+        limit_memory(scene, client, alone + scene.chance.randrange(850_000, 1_000_000) - used)
+        for worker in workers:
+            worker.signal(signal.SIGCONT)
         finish_in_limited_memory(scene, client)
-    return 0
+    # What the worker held, where its lease ran out meanwhile.
+    return 2 * SLOTS * scene.count("worker")
 
 
 def limit_memory(scene: Scene, client: Redis, room_bytes: int) -> None:
