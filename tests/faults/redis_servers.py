@@ -197,7 +197,15 @@ def busy(scene: Scene, server: str) -> Iterator[None]:
             yield
         finally:
             client.script_kill()
+            scene.until(lambda: answers(client), "the script ends", 20.0)
             runs.disconnect()
+
+
+def answers(client: Redis) -> bool:
+    """Tell whether a server does what it is told."""
+    with suppress(RedisError):
+        return bool(client.ping())
+    return False
 
 
 @contextmanager
