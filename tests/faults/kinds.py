@@ -106,7 +106,7 @@ KINDS = [
         layout=SEVERAL,
     ),
     Kind("interim answers before 5 % of the answers", spoil(gateway.interim, 20), layout=GATEWAY),
-    Kind("an answer too many after 5 %", spoil(gateway.one_too_many, 20), layout=GATEWAY),
+    Kind("an answer too many after 5 %", spoil(gateway.one_too_many, 20, True), layout=GATEWAY),
     Kind("headers that drip without end in 2 %", spoil(gateway.drip_headers, 50, True), layout=GATEWAY),
     Kind("bodies that drip without end in 5 %", spoil(gateway.drip_body, 20), layout=GATEWAY),
     Kind("bodies without end in 2 %", spoil(gateway.endless_body, 50), layout=GATEWAY),

@@ -196,7 +196,7 @@ class Scene:
 
     def until_ended(self, service: Service) -> None:
         """Wait for a process to end."""
-        self.until(lambda: service.exit_code() is not None, f"{service.name} ends", 60.0)
+        self.until(lambda: service.exit_code() is not None, f"{service.name} ends", 180.0)
 
     def random_moment(self) -> None:
         """Wait for a random share of the messages to have arrived."""
