@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from benchmarks.limit import CASES, Case, searched
@@ -49,6 +50,17 @@ def test_what_cannot_be_searched_is_one_clear_line(argv: list[str], said: str) -
 
 def found(why: Why, rate: float | None, fails_at: float | None) -> RateLimit:
     return RateLimit("REDIS", "Redis", Scope.QUEUE, rate, fails_at, why, [], {}, 1, 0)
+
+
+def test_the_highest_rate_over_a_setting_is_a_curve() -> None:
+    limits = [
+        msgspec.structs.replace(
+            found(Why.PROVEN, rate, 1.05 * rate), varied={"SUBSCRIBERS": value}, proven=True
+        )
+        for value, rate in (("1", 900.0), ("2", 1700.0))
+    ]
+    page = shown.page(limits)
+    assert page.count('"kind":"curves"') == 1 and "holds 1,700/s" in page
 
 
 @pytest.mark.parametrize(

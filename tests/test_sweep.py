@@ -142,6 +142,20 @@ def test_the_csv_has_a_row_a_run_and_no_formula() -> None:
     assert read[0]["machine.cpu_share"] == ""  # not known, and not 0
 
 
+def test_the_report_has_curves_and_over_two_settings_heat_maps() -> None:
+    definition = Definition({"QUEUE": ["REDIS", "SQS"], "SUBSCRIBERS": ["1", "2"], "SQS_QUEUES": ["1", "4"]})
+    runs = {f"run-{number}": summary_of(shipped(2000)) for number in range(8)}
+    cells = [Cell(cell.values, 0, f"run-{number}") for number, cell in enumerate(definition.cells())]
+    cells[0] = Cell(cells[0].values, 0, None, "worker-1 ended: <b>boom</b>")
+    page = shown.page("Sweep <one>", combined(Sweep(definition, cells), runs))
+    assert page.count('"kind":"heat map"') == 2 * page.count('"kind":"curves"') > 0
+    assert "<b>boom" not in page and "Sweep &lt;one&gt;" in page and "1 failed" in page
+    one = Sweep(
+        Definition({"QUEUE": ["REDIS", "SQS"]}), [Cell({"QUEUE": "REDIS"}, 0), Cell({"QUEUE": "SQS"}, 0)]
+    )
+    assert "not run yet" in shown.page("One", combined(one, {}))
+
+
 def test_a_sweep_of_another_definition_is_not_gone_on_with(tmp_path: Path) -> None:
     one, other = definition_of("--vary", "SQS_THREADS=1"), definition_of("--vary", "SQS_THREADS=2")
     sweep = sweeping._resume(tmp_path, one)

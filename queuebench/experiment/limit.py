@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
                 return 130
         path = _write(options.results, found)
         code = shown.show(found)
-        print(f"\nlimits: {path}")
+        print(f"\nreport: {path}")
         return 130 if stopped.is_set() else code
 
 
@@ -170,6 +170,8 @@ def _write(results: Path, found: Sequence[RateLimit]) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2))
+        path = path.with_suffix(".html")
+        path.write_text(shown.page(found), encoding="utf-8")
     except OSError as error:
         raise QueueBenchError(f"cannot write {path}: {error.strerror}; choose another --results") from error
     return path

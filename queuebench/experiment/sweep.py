@@ -283,9 +283,16 @@ def _report(folder: Path, sweep: Sweep, results: Path, stopped: bool) -> int:
                 continue  # and the table says that it is gone
     combinations = combined(sweep, runs)
     code = shown.show(combinations)
-    path = folder / "table.csv"
-    path.write_text(shown.table_csv(sweep, runs), encoding="utf-8")
-    print(f"\ntable: {path}")
+    files = {
+        "table.csv": shown.table_csv(sweep, runs),
+        "report.html": shown.page(f"Sweep {folder.name}", combinations),
+    }
+    try:
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise QueueBenchError(f"cannot write into {folder}: {error.strerror}") from None
+    print(f"\ntable: {folder / 'table.csv'}\nreport: {folder / 'report.html'}")
     return 130 if stopped else code
 
 

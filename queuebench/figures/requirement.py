@@ -27,8 +27,9 @@ OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     "==": operator.eq,
     "!=": operator.ne,
 }
+Unit = Literal["ms", "s", "us", "share", "/s", "MiB", "$", ""]
 # A unit and how much of the figure's own unit it is, by what kind of figure it may follow.
-_UNITS: Mapping[str, Mapping[str, float]] = {
+_UNITS: Mapping[Unit, Mapping[str, float]] = {
     "ms": {"us": 0.001, "µs": 0.001, "ms": 1.0, "s": 1000.0, "min": 60_000.0, "h": 3_600_000.0},
     "s": {"us": 1e-6, "µs": 1e-6, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0},
     "us": {"us": 1.0, "µs": 1.0, "ms": 1000.0, "s": 1e6},
@@ -196,7 +197,7 @@ def _field_types(struct: Any) -> dict[str, Any]:
     return get_type_hints(struct, include_extras=True)
 
 
-def unit_of(path: tuple[str, ...]) -> str:
+def unit_of(path: Sequence[str]) -> Unit:
     """Return the unit that a figure has: ms, s, us, share, /s, MiB, $ or ''."""
     last = path[-1]
     if path[0] == "latency_ms" and last in _field_types(Latency) and last not in ("count", "negative"):

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
+from queuebench.figures.requirement import Unit
 from queuebench.report import charts, words
 from queuebench.report.page import filled
 
 HERE = Path(__file__).parent
-Unit = Literal["ms", "s", "us", "share", "/s", "MiB", "$", ""]  # as figures have them
 # How the script writes a unit, and by how much it is multiplied for that.
 _SHOWN: dict[str, tuple[str, float]] = {
     "ms": ("span", 1e-3),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +14,7 @@ from queuebench.figures.records import Scope
 from queuebench.figures.steady import Sign
 from queuebench.measuring.records import Stage
 from queuebench.report import words
+from queuebench.report.diagrams import Curves, Line, Measured, curves, document
 from queuebench.report.terminal import console_of
 
 SCOPES = {Scope.WHOLE: "the whole", Scope.QUEUE: "the queue with its subscribers"}
@@ -84,8 +86,7 @@ def show(found: Sequence[RateLimit]) -> int:
     console.print(table)
     console.print()
     for limit in found:
-        name = "".join(f", {key}={value}" for key, value in limit.varied.items())
-        console.print(Text(f"{limit.label}{name}, {SCOPES[limit.scope]}: {sentence(limit)}"))
+        console.print(Text(f"{_name(limit)}: {sentence(limit)}"))
     if any(limit.label != "Redis" for limit in found):
         console.print()
         console.print(
@@ -94,9 +95,43 @@ def show(found: Sequence[RateLimit]) -> int:
     return 0 if all(limit.why in (Why.PROVEN, Why.CONFIRMED) for limit in found) else 1
 
 
+def page(found: Sequence[RateLimit]) -> str:
+    """Return the curve that people want: the highest rate that held over each setting that was varied."""
+    said = "".join(f"<li>{escape(f'{_name(limit)}: {sentence(limit)}')}</li>" for limit in found)
+    fragments = [f"<ul>{said}</ul>"]
+    for over in dict.fromkeys(name for limit in found for name in limit.varied):
+        groups: dict[str, list[RateLimit]] = {}
+        for limit in found:
+            rest = [f"{key}={value}" for key, value in limit.varied.items() if key != over]
+            name = ", ".join([limit.label, SCOPES[limit.scope], *rest])
+            groups.setdefault(name, []).append(limit)
+        lines = [
+            Line(
+                name,
+                [
+                    Measured(
+                        limit.varied[over],
+                        [] if limit.rate is None else [limit.rate],
+                        "" if limit.proven else WHYS[limit.why],
+                    )
+                    for limit in several
+                ],
+                colour,
+            )
+            for colour, (name, several) in enumerate(groups.items(), 1)
+        ]
+        fragments.append(curves(Curves("highest rate that held", over, lines, "/s")))
+    return document("The highest rate that holds", fragments)
+
+
 def rate(per_second: float) -> str:
     """Return a rate in messages a second."""
     return f"{per_second:,.0f}/s" if per_second >= 100 else f"{per_second:,.3g}/s"
+
+
+def _name(limit: RateLimit) -> str:
+    varied = "".join(f", {key}={value}" for key, value in limit.varied.items())
+    return f"{limit.label}{varied}, {SCOPES[limit.scope]}"
 
 
 def _latency(limit: RateLimit, stage: Stage, quantile: str) -> str:
