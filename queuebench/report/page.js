@@ -159,6 +159,7 @@ function render(data) {
     parts.push(element("header", { class: "head" }, element("div", {}, element("h1", {}, title),
       element("p", { class: "quiet" }, `${published} from publisher to endpoint · ${data.runs.length} run${data.runs.length > 1 ? "s" : ""} · ${moment(data.runs[0].started_at)}`)),
       data.shown && !open ? element("a", { class: "quiet", href: `report.html?runs=${data.shown.map(encodeURIComponent).join(",")}` }, "Save as a file") : null));
+    if (data.answer.length) parts.push(element("section", { class: "answer", "aria-label": "Which queue?" }, data.answer.map((line) => element("p", {}, line))));
     parts.push(element("div", { class: "cards" }, data.groups.map((group, number) => card(data, group, number))));
     if (data.groups.some((group) => group.local)) parts.push(element("p", { class: "quiet" }, data.notes[data.notes.length - 1]));
     parts.push(comparisonTable(data));
