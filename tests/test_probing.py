@@ -105,9 +105,10 @@ def test_a_tally_that_breaks_off_says_nothing_and_one_that_cannot_be_read_is_not
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Encoding", encoding)
-            self.send_header("Content-Length", "200")
+            body = b'{"endpoint":"queuebench",'
+            self.send_header("Content-Length", "200" if encoding == "identity" else str(len(body)))
             self.end_headers()
-            self.wfile.write(b'{"endpoint":"queuebench",')
+            self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
-import requests
+import msgspec
+from msgspec import Struct
 
 from queuebench.errors import QueueBenchError
 from queuebench.measuring.records import (
@@ -17,10 +17,39 @@ from queuebench.measuring.records import (
     JoinRequest,
     LeaveRequest,
     Range,
+    Sum,
+    Total,
     decode,
     encode,
 )
+from queuebench.plumbing.asker import Asker, Unanswered
 from queuebench.plumbing.proxies import direct_session
+
+ANSWER_SECONDS = 30.0
+PATIENCE_SECONDS = 10.0
+MOST_SUMMARY_BYTES = 64 * 2**20
+
+
+class ProgressRates(Struct, frozen=True):
+    """Messages per second of late."""
+
+    published: Total = 0.0
+    received: Total = 0.0
+    delivered: Total = 0.0
+
+
+class Progress(Struct, frozen=True):
+    """How far a run is; `summary` when it is over."""
+
+    accepted: Sum
+    delivered: Sum
+    messages: Sum = 0
+    queue: Sum | None = None
+    celery: Sum | None = None
+    dead_letters: Sum = 0
+    rates: ProgressRates = ProgressRates()
+    seconds_left: float | None = None
+    summary: dict[str, Any] | None = None
 
 
 class MonitorError(QueueBenchError):
@@ -32,7 +61,7 @@ class MonitorClient:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._session = direct_session()
+        self._asker = Asker(direct_session())
 
     def join(
         self, process: str, burst: int, messages: int, settings: dict[str, Any], **more: Any
@@ -80,35 +109,28 @@ class MonitorClient:
         """
         answer = self._ask("GET", f"/runs/{run}/progress", patience_seconds=60.0)
         try:
-            found = orjson.loads(answer)
-            if isinstance(found, dict):
-                return found
-        except orjson.JSONDecodeError:
-            pass
-        raise MonitorError("MONITOR_URL is no monitor: its answer is not JSON")
+            found: dict[str, Any] = msgspec.to_builtins(decode(answer, Progress, "its answer"))
+            return found
+        except FormatError as error:
+            raise MonitorError(f"MONITOR_URL is no monitor of this version: {error}") from None
 
     def _ask(
-        self, method: str, path: str, data: bytes | None = None, patience_seconds: float = 10.0
+        self, method: str, path: str, data: bytes | None = None, patience_seconds: float | None = None
     ) -> bytes:
-        give_up_at = time.monotonic() + patience_seconds
+        give_up_at = time.monotonic() + (PATIENCE_SECONDS if patience_seconds is None else patience_seconds)
         while True:
             try:
-                answer = self._session.request(
-                    method,
-                    self._url + path,
-                    data=data,
-                    headers={"content-type": "application/json"},
-                    timeout=(2.0, 30.0),
-                    allow_redirects=False,
+                answer = self._asker.ask(
+                    method, self._url + path, data=data, seconds=ANSWER_SECONDS, most_bytes=MOST_SUMMARY_BYTES
                 )
-                if answer.status_code < 500:
+                if answer.status < 500:
                     break
-                failure = f"answered {answer.status_code}: {answer.text[:200]}"
-            except requests.RequestException as error:
-                failure = f"does not answer: {type(error).__name__}"
+                failure = f"answered {answer.status}: {answer.text}"
+            except Unanswered as error:
+                failure = f"does not answer: {error}"
             if time.monotonic() > give_up_at:
                 raise MonitorError(f"the monitor at {self._url} {failure}")
             time.sleep(0.2)
-        if answer.status_code != 200:
-            raise MonitorError(f"the monitor at {self._url} refused {path}: {answer.text[:300].strip()}")
+        if answer.status != 200:
+            raise MonitorError(f"the monitor at {self._url} refused {path}: {answer.text}")
         return answer.content

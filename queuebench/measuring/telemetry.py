@@ -22,8 +22,6 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import requests
-
 from queuebench.measuring.histogram import Histogram
 from queuebench.measuring.ranges import Ranges
 from queuebench.measuring.records import (
@@ -43,10 +41,12 @@ from queuebench.measuring.records import (
     decode,
     encode,
 )
+from queuebench.plumbing.asker import Asker, Unanswered
 from queuebench.plumbing.printable import safe_text
 from queuebench.plumbing.proxies import direct_session
 
 REPORT_SECONDS = 1.0
+ANSWER_SECONDS = 5.0
 # How often a process that has nothing new says that it is alive.
 IDLE_REPORT_SECONDS = 5.0
 FORGET_RUN_SECONDS = 600.0
@@ -105,7 +105,7 @@ class Telemetry:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
-        self._session = direct_session()
+        self._asker = Asker(direct_session())
         self._complaint = ""
 
     def start(self) -> None:
@@ -271,21 +271,15 @@ class Telemetry:
     def _post(self, report: ProcessReport) -> ReportAnswer | None:
         asked_at = time.time()
         try:
-            answer = self._session.post(
-                self._url,
-                data=encode(report),
-                headers={"content-type": "application/json"},
-                timeout=(2.0, 5.0),
-                allow_redirects=False,
-            )
-        except requests.RequestException:
+            answer = self._asker.ask("POST", self._url, data=encode(report), seconds=ANSWER_SECONDS)
+        except Unanswered:
             # It may be starting, or be gone for a while; whoever needs it says so.
             return None
-        if answer.status_code >= 500:
+        if answer.status >= 500:
             return None
         try:
-            if answer.status_code != 200:
-                raise FormatError(answer.text[:200].strip() or f"HTTP {answer.status_code}")
+            if answer.status != 200:
+                raise FormatError(answer.text or f"HTTP {answer.status}")
             read = decode(answer.content, ReportAnswer, "its answer")
         except FormatError as error:
             self._complain(str(error))

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
 from msgspec import Struct
 from msgspec.structs import replace
 from redis import Redis
-from urllib3.exceptions import DecodeError, HTTPError
 
 from queuebench.broker import dead_letters
 from queuebench.broker.broker import Broker
@@ -34,6 +31,7 @@ from queuebench.measuring.records import (
 )
 from queuebench.measuring.run import MOST_MESSAGES
 from queuebench.measuring.series import Held
+from queuebench.plumbing.asker import Asker, Unanswered
 from queuebench.plumbing.proxies import session_for
 from queuebench.plumbing.redis_client import connect, explained
 from queuebench.queues import Depth, open_queue
@@ -94,8 +92,7 @@ class Probe:
         self._redis = {"broker": self._broker.client}
         if settings.queue == "REDIS":
             self._redis["queue"] = connect(settings.redis_pubsub_url)
-        self._session = session_for(settings.push_url)
-        self._asking: threading.Thread | None = None
+        self._asker = Asker(session_for(settings.push_url))
         self._config: dict[str, tuple[str, dict[str, str]]] = {}
         self._measured: Mapping[str, int] = {}
         self._dead_seen = _Seen()
@@ -177,43 +174,24 @@ class Probe:
         return self._tally(run_id, known, numbers=True) or replace(known, proven=None)
 
     def _tally(self, run_id: str, known: Tally, numbers: bool) -> Tally | None:
-        """Ask the endpoint within `TALLY_SECONDS`; None: no answer, or one about another run."""
+        """Ask the endpoint; None: no answer, or one about another run."""
         if not self._push_url:
             return replace(known, proven=False)
-        if self._asking is not None and self._asking.is_alive():
-            return None
-        told: list[Tally | None] = []
-
-        def ask() -> None:
-            told.append(self._ask_for_tally(run_id, known, numbers))
-
-        # urllib3 bounds each read and not the whole: whoever sends a byte now and then holds it for ever.
-        self._asking = threading.Thread(target=ask, name="tally", daemon=True)
-        self._asking.start()
-        self._asking.join(TALLY_SECONDS)
-        return told[0] if told else None
-
-    def _ask_for_tally(self, run_id: str, known: Tally, numbers: bool) -> Tally | None:
         parts = urlsplit(self._push_url)
+        url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/tally"
         query = {"run": run_id, **({"numbers": "1"} if numbers else {})}
-        try:
-            with self._session.get(
-                f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/tally",
-                params=query,
-                timeout=(2.0, 10.0),
-                allow_redirects=False,
-                stream=True,
-            ) as answer:
-                if answer.status_code >= 500:
-                    return None
-                data = answer.raw.read(MOST_TALLY_BYTES, decode_content=True)
-                found = (
-                    decode(data, _TallyAnswer, "the endpoint's tally") if answer.status_code == 200 else None
+        found = None
+        with contextlib.suppress(FormatError):
+            try:
+                answer = self._asker.ask(
+                    "GET", url, query=query, seconds=TALLY_SECONDS, most_bytes=MOST_TALLY_BYTES
                 )
-        except (FormatError, DecodeError):
-            found = None
-        except (requests.RequestException, HTTPError, OSError):  # `raw` speaks urllib3's errors
-            return None
+            except Unanswered:
+                return None
+            if answer.status >= 500:
+                return None
+            if answer.status == 200:
+                found = decode(answer.content, _TallyAnswer, "the endpoint's tally")
         if found is None or found.endpoint != "queuebench":
             return known if known.proven else replace(known, proven=False)
         if found.run != run_id:

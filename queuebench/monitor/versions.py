@@ -8,8 +8,8 @@ import platform
 from pathlib import Path
 
 import orjson
-import requests
 
+from queuebench.plumbing.asker import Asker, Unanswered
 from queuebench.plumbing.proxies import direct_session
 
 PACKAGES = ("celery", "kombu", "redis", "boto3", "requests", "gevent")
@@ -63,9 +63,9 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 def _options(url: str) -> str:
     if not url:
         return ""
-    with contextlib.suppress(requests.RequestException, orjson.JSONDecodeError):
+    with contextlib.suppress(Unanswered, orjson.JSONDecodeError):
         health = f"{url.rstrip('/')}/health"
-        answer = direct_session().get(health, timeout=HEALTH_SECONDS, allow_redirects=False)
+        answer = Asker(direct_session()).ask("GET", health, seconds=HEALTH_SECONDS)
         said = orjson.loads(answer.content)
         if isinstance(said, dict) and isinstance(said.get("options"), str):
             return str(said["options"])[:LONGEST]
