@@ -354,6 +354,8 @@ def test_a_record_that_cannot_be_read_is_set_aside_at_a_restart_and_the_next_run
     assert front.end(run)["ended"] == "complete"
     assert not path.exists()
     assert (front.results / bad / "set-aside.txt").read_text().count("\n") == 1
+    with pytest.raises(MonitorError, match="the run was set aside: "):
+        front.client.progress(bad)
 
 
 def test_a_process_that_dies_before_its_run_is_named_by_the_monitor_is_counted_in_it(front: Front) -> None:

@@ -70,7 +70,7 @@ def test_dead_letters_of_before_are_not_read_and_none_is_missed_when_some_are_se
     assert second.numbers == [(1, 2), (7, 8)]
     # After a restart the monitor reads them again, and counts none twice.
     again = Probe(settings).dead_lettered(run.record)
-    assert (again.count, again.numbers) == (2, [(7, 8)]) or again.numbers == second.numbers
+    assert (again.count, again.numbers) == (4, second.numbers)
 
 
 def test_a_run_that_the_broker_cannot_have_noted_is_none(redis_url: str, redis: Redis) -> None:

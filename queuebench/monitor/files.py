@@ -5,6 +5,7 @@ A file that cannot be written or read is said once and stops nothing: a run is j
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import threading
@@ -23,6 +24,7 @@ RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 MOST_SERIES = 16  # read and thinned series that are kept at hand
 MOST_RECORD_BYTES = 256 * 2**20
 MOST_SAID = 100
+REASON, MOST_REASON_BYTES = "set-aside.txt", 65_536
 
 
 class Files:
@@ -126,12 +128,21 @@ class Files:
                 self.set_aside(path.parent.name, str(error))
         return found
 
+    def reason(self, run_id: str) -> str | None:
+        """Return why a run was set aside; None: it was not."""
+        folder = self.folder(run_id)
+        if folder is None:
+            return None
+        with contextlib.suppress(OSError):
+            return files.read(folder / REASON, MOST_REASON_BYTES).decode(errors="replace").strip()
+        return None
+
     def set_aside(self, run_id: str, reason: str) -> None:
         """Put a run's record out of the way, with the reason beside it."""
         folder, reason = self.results / run_id, safe_text(reason)
         print(f"monitor: run {run_id} is set aside: {reason}", file=sys.stderr, flush=True)
         try:
             (folder / "run.json").replace(folder / "run.json.set-aside")
-            (folder / "set-aside.txt").write_text(reason + "\n", encoding="utf-8", errors="backslashreplace")
+            (folder / REASON).write_text(reason + "\n", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             print(f"monitor: {folder}: {error.strerror}", file=sys.stderr, flush=True)

@@ -171,8 +171,11 @@ def application(monitor: Monitor, names: Sequence[str] = ()) -> App:
         return _json({})
 
     async def progress(request: Request) -> Response:
-        found = await asyncio.to_thread(monitor.progress, request.path_params["run"])
-        return _json({"error": "no such run"}, 404) if found is None else _json(found)
+        run = request.path_params["run"]
+        found = await asyncio.to_thread(monitor.progress, run)
+        if found is None:
+            return _json({"error": await asyncio.to_thread(monitor.why_not, run)}, 404)
+        return _json(found)
 
     async def page(_: Request) -> Response:
         return HTMLResponse(live)

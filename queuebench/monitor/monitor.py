@@ -141,6 +141,11 @@ class Monitor:
             "summary": words.written(summary),
         }
 
+    def why_not(self, run_id: str) -> str:
+        """Return why nothing is known of a run."""
+        reason = self._files.reason(run_id)
+        return "no such run" if reason is None else f"the run was set aside: {reason}"
+
     def page(self, run_ids: Sequence[str]) -> dict[str, Any]:
         """Return what the page shows of some runs; of the open or else the newest one where none is named."""
         earlier = self._history.runs()
