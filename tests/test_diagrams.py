@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 
+from queuebench.errors import QueueBenchError
+from queuebench.report import charts
 from queuebench.report.diagrams import (
     Curves,
     HeatMap,
@@ -21,6 +25,7 @@ from queuebench.report.diagrams import (
     heat_map,
     in_order,
 )
+from tests import ROOT
 from tests.browser import HOSTILE, Browser
 
 NOT_VALID = "not valid: the endpoint answered late"
@@ -135,3 +140,22 @@ def test_figures_over_settings_are_drawn_at_every_width(
     ActionChains(browser.driver).move_to_element(square).perform()
     tip = browser.wait(lambda: browser.driver.find_elements(By.CSS_SELECTOR, "#vg-tooltip-element.visible"))
     assert "median" in tip[0].text
+
+
+# ---- the library ----
+
+
+def test_the_charting_library_is_found_without_importing_it() -> None:
+    code = "import sys, queuebench.monitor.http; from queuebench.report import charts;"
+    code += "print(charts.library_path());"
+    code += "print([name for name in sys.modules if name.startswith((charts.PACKAGE, 'django'))])"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    path, imported = ended.stdout.splitlines()
+    assert Path(path).stat().st_size < 1_000_000
+    assert imported == "[]"
+
+
+def test_a_charting_library_that_is_not_there_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(charts, "PACKAGE", "no_such_package")
+    with pytest.raises(QueueBenchError, match="pip install django-js-lib-vega-embed"):
+        charts.library_path()

@@ -170,13 +170,14 @@ def test_a_chart_can_be_had_as_a_picture_with_its_title_and_legend(
 def test_what_is_pointed_at_is_told_as_text(browser: Browser, results: Path) -> None:
     report(["20261123-130000-hostile", "--results", str(results)])
     browser.open((results / "20261123-130000-hostile" / "report.html").as_uri())
-    rule = browser.driver.find_elements(By.CSS_SELECTOR, "figure .mark-rule.role-mark line")[9]
+    rule = browser.driver.find_elements(By.CSS_SELECTOR, ".pointed_marks line")[9]
     browser.script("arguments[0].scrollIntoView({block: 'center'})", rule)
     ActionChains(browser.driver).move_to_element(rule).perform()
     tip = browser.wait(lambda: browser.driver.find_elements(By.CSS_SELECTOR, "#vg-tooltip-element.visible"))[
         0
     ]
     assert "at" in tip.text
+    assert browser.script("return getComputedStyle(arguments[0]).opacity", rule) == "0.25"
     assert HOSTILE[:20] in tip.text
     assert tip.find_elements(By.CSS_SELECTOR, "img, b") == []
     assert browser.script("return window.pwned") is None

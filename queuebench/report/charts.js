@@ -78,14 +78,14 @@ const told = (field, title, format) => ({ field, title, formatType: format });
 const kept = new Map();
 const drawing = { turn: Promise.resolve() };
 
-function chart(key, title, unit, said, spec, rows) {
+function chart(key, title, unit, said, spec, rows, heading = "h3") {
   const text = JSON.stringify([spec, looks(), title, unit]);
   let one = kept.get(key);
   if (!one || one.text !== text) {
     if (one) forget(key);
     const canvas = element("div", { class: "canvas" });
     const save = element("button", { type: "button", class: "save", "aria-label": `Save “${title}” as a PNG`, onclick: () => savePng(one) }, "PNG");
-    const figure = element("figure", {}, element("h3", {}, title, " ", element("span", { class: "unit" }, unit)), canvas, save);
+    const figure = element("figure", {}, element(heading, {}, title, " ", element("span", { class: "unit" }, unit)), canvas, save);
     one = { text, title, unit, spec, canvas, figure, save, view: null, shown: null };
     kept.set(key, one);
   }
@@ -211,12 +211,10 @@ function overTime(key, title, unit, lines, format, least) {
         encoding: { y: { field: `y${number}` }, color: { datum: line.name, scale: { domain, range } } },
       })),
       {
-        params: [{ name: "at", select: { type: "point", fields: ["t"], on: "pointerover", clear: "pointerout" } }],
-        mark: { type: "rule", strokeWidth: { expr: `width / ${MOST_STEPS} + 1` }, color: shade("quiet"), aria: false },
-        encoding: {
-          opacity: { condition: { param: "at", empty: false, value: 0.25 }, value: 0 },
-          tooltip: [told("t", "at", "clock"), ...seen],
-        },
+        // To be pointed at, a column a step; page.css shows the one that is.
+        name: "pointed",
+        mark: { type: "rule", strokeWidth: { expr: `width / ${MOST_STEPS} + 1` }, color: shade("quiet"), opacity: 0, aria: false },
+        encoding: { tooltip: [told("t", "at", "clock"), ...seen] },
       },
     ],
   };

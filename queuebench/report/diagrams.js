@@ -90,11 +90,11 @@ function showDiagrams() {
       else row.label = row.middle === undefined ? "–" : formats[data.format](row.middle);
     }
     if (!data.rows.some((row) => row.middle !== undefined)) {
-      section.querySelector(".place").replaceChildren(element("h3", {}, data.title), element("p", { class: "quiet" }, "No run counts: the table says why."));
+      section.querySelector(".place").replaceChildren(element("h2", {}, data.title), element("p", { class: "quiet" }, "No run counts: the table says why."));
       return;
     }
     const spec = isCurves ? curvesSpec(data) : heatSpec(data);
-    section.querySelector(".place").replaceChildren(chart(`diagram ${number}`, data.title, data.unit, `${data.title}. ${data.said}`, spec, data.rows));
+    section.querySelector(".place").replaceChildren(chart(`diagram ${number}`, data.title, data.unit, `${data.title}. ${data.said}`, spec, data.rows, "h2"));
   });
   draw(true).then(() => { document.getElementById("page").dataset.drawn = "yes"; });
 }

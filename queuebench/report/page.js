@@ -100,7 +100,7 @@ function costs(data) {
 }
 
 function runList(data) {
-  return element("div", { class: "scroll" }, element("table", { class: "runs" },
+  return element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "The runs" }, element("table", { class: "runs" },
     element("thead", {}, element("tr", {}, ["run", "queue", "started", "messages", "verdict"].map((name) => element("th", { scope: "col" }, name)))),
     element("tbody", {}, data.runs.map((run) => element("tr", {}, element("th", { scope: "row" }, run.run_id), element("td", {}, run.label),
       element("td", {}, moment(run.started_at)), element("td", {}, count(run.counts.published)), element("td", { class: "words" }, run.verdict_text))))));
@@ -136,7 +136,7 @@ function earlier(data) {
     element("td", {}, run.bottleneck), element("td", {}, element("span", { class: `verdict ${run.verdict}`, title: run.verdict_text },
       { valid: "valid", invalid: "not valid", lost: `lost ${count(run.lost)}`, running: "running" }[run.verdict]))));
   return element("section", { class: "history" }, element("h2", {}, "Earlier runs"),
-    rows.length ? element("div", {}, button, element("div", { class: "scroll" }, element("table", { class: "runs" },
+    rows.length ? element("div", {}, button, element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Earlier runs" }, element("table", { class: "runs" },
       element("thead", {}, element("tr", {}, ["", "run", "queue", "started", "messages", "push", "bottleneck", "verdict"].map((name) => element("th", { scope: "col" }, name)))),
       element("tbody", {}, rows)))) : element("p", { class: "quiet" }, "None yet: start a publisher."));
 }
@@ -164,7 +164,7 @@ function render(data) {
     if (data.groups.some((group) => group.local)) parts.push(element("p", { class: "quiet" }, data.notes[data.notes.length - 1]));
     parts.push(comparisonTable(data));
     const chart = (heading, text, ...body) => parts.push(element("section", {}, element("h2", {}, heading), text ? element("p", { class: "quiet" }, text) : null, legend(data), ...body));
-    chart("Rate over time", "Messages a second through each stage, from once-a-second samples: a burst shorter than that looks lower than it was; the table has its true rate.",
+    chart("Rate over time", "Messages a second through each stage, a point for each second, or each 120th of the time where that is longer: a shorter burst looks lower than it was; the table has its true rate.",
       panels(data, [["published", "Published"], ["received", "Received and handed over"], ["delivered", "Delivered"]], (series, key) => series.rates[key], "messages/s", "short"));
     chart("Depth over time", "What waits and what is in flight.",
       panels(data, [["queue", "In the queue"], ["celery", "In Celery"], ["dead_letters", "Dead letters"]], (series, key) => series.depths[key], "messages", "short"));
