@@ -153,3 +153,21 @@ def test_a_publisher_gives_up_on_a_monitor_that_answers_without_end(
     handler.first, handler.then, handler.pause_seconds = OK, b"X", 0.05
     with pytest.raises(MonitorError, match="does not answer"):
         MonitorClient(url).join("p", 0, 1, {})
+
+
+@pytest.mark.parametrize(
+    "json",
+    [
+        '{"run_id":"","first":0,"backlog":{}}',
+        '{"run_id":"%s","first":0,"backlog":{}}' % ("x" * 1000),
+        '{"run_id":"run","first":-1,"backlog":{}}',
+        '{"run_id":"run","first":0,"backlog":{"queue":-1}}',
+        '{"run_id":5,"first":0,"backlog":{}}',
+    ],
+    ids=lambda json: json[:40],
+)
+def test_a_run_that_cannot_be_is_not_joined(stranger: tuple[type[Stranger], str], json: str) -> None:
+    handler, url = stranger
+    handler.first = body(json)
+    with pytest.raises(MonitorError, match="MONITOR_URL is no monitor of this version"):
+        MonitorClient(url).join("p", 0, 1, {})

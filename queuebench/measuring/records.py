@@ -184,7 +184,7 @@ class ReportAnswer(Struct, frozen=True):
     """What the monitor answers to a report: its clock, and which run is open."""
 
     now: UnixSeconds
-    run: str | None = None
+    run: Name | None = None
 
 
 class JoinRequest(Struct, frozen=True):
@@ -204,7 +204,7 @@ class JoinRequest(Struct, frozen=True):
 class JoinAnswer(Struct, frozen=True):
     """Which run, the first number that is the publisher's, and what waited before, by place."""
 
-    run_id: str
+    run_id: Name
     first: Number
     backlog: dict[str, Whole]
 

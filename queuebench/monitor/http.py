@@ -218,7 +218,7 @@ def application(monitor: Monitor, names: Sequence[str] = ()) -> App:
             await asyncio.sleep(TICK_SECONDS)
             held_seconds = time.monotonic() - slept_at - TICK_SECONDS
             if held_seconds > HELD_SECONDS:
-                monitor.state.was_held(held_seconds)
+                await asyncio.to_thread(monitor.state.was_held, held_seconds)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
