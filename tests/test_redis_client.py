@@ -18,7 +18,7 @@ from tests.line import Line
 from tests.transport_fixtures import Server, server_binaries, until
 
 SCRIPT = "return redis.call('SET', KEYS[1], 'x')"
-BUSY = "local t = redis.call('TIME')[1] + 2 while redis.call('TIME')[1] + 0 < t do end"
+BUSY = "local t = redis.call('TIME')[1] + ARGV[1] while redis.call('TIME')[1] + 0 < t do end"
 
 
 @pytest.fixture(scope="module", params=server_binaries())
@@ -55,6 +55,7 @@ def replica_of_nobody(client: Redis) -> Iterator[None]:
 def failing_saves(client: Redis, folder: Path) -> Iterator[None]:
     """Let the server's last snapshot have failed: a folder has its name."""
     obstacle = folder / "dump.rdb" / "in the way"
+    (folder / "dump.rdb").unlink(missing_ok=True)
     obstacle.mkdir(parents=True)
     with configured(client, save="3600 1000000"):
         client.bgsave()
@@ -66,10 +67,10 @@ def failing_saves(client: Redis, folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def busy(client: Redis, url: str) -> Iterator[None]:
+def busy(client: Redis, url: str, seconds: int = 2) -> Iterator[None]:
     with configured(client, busy_reply_threshold=50):
         other = Redis.from_url(url, socket_timeout=60)
-        thread = threading.Thread(target=other.eval, args=(BUSY, 0), daemon=True)
+        thread = threading.Thread(target=other.eval, args=(BUSY, 0, seconds), daemon=True)
         thread.start()
         until(lambda: _refuses(client), "the server is busy", 10)
         yield

@@ -106,11 +106,15 @@ class Worker:
 
     def start(self) -> None:
         seen = self.log.stat().st_size if self.log.exists() else 0
+        self.launch()
+        until(lambda: b" ready." in self.log.read_bytes()[seen:], "the worker is ready")
+
+    def launch(self) -> None:
+        """Start it without waiting."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command, cwd=ROOT, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
-        until(lambda: b" ready." in self.log.read_bytes()[seen:], "the worker is ready")
 
     def signal(self, number: int) -> None:
         assert self.process is not None

@@ -101,7 +101,8 @@ def largest_fetched(client: Redis) -> int:
 
 def is_full(error: BaseException) -> bool:
     """Tell whether a Redis refused for want of memory."""
-    return isinstance(error, exceptions.OutOfMemoryError) or "OOM" in str(error)
+    full = exceptions.OutOfMemoryError
+    return isinstance(error, full) or isinstance(error.__cause__, full) or "OOM" in str(error)
 
 
 @contextmanager

@@ -35,6 +35,7 @@ from queuebench.broker.transport.keys import (
 from queuebench.broker.transport.lease import Keeper, QoS
 from queuebench.broker.transport.link import PULSE_SECONDS, Doorbell, Link, NotNow, patient
 from queuebench.broker.transport.poller import Poller
+from queuebench.broker.transport.queues import QueuesChannel
 from queuebench.broker.transport.signals import stopping
 from queuebench.errors import SettingsError
 from queuebench.plumbing.printable import safe_url
@@ -48,12 +49,11 @@ TURN_SECONDS = 0.1
 FETCH_MAX = 1000
 REFUSED_SECONDS = 0.5
 POLL_SECONDS = 0.1
-BIND_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
 
-class Channel(kombu_redis.Channel):
+class Channel(QueuesChannel):
     """kombu's Redis channel, whose consumers pop and record in one step."""
 
     QoS = QoS  # type: ignore[assignment]
@@ -91,7 +91,6 @@ class Channel(kombu_redis.Channel):
         self._refused_until = 0.0
         self._refused = self._later = False
         self._largest = 0
-        self._unbound: dict[tuple[Any, ...], float] = {}
         self.broken = False
         super().__init__(*args, **kwargs)
         self.QoS = QoS  # there is no turning acknowledgements off
@@ -150,12 +149,18 @@ class Channel(kombu_redis.Channel):
                 self._keeper.mark(self.qos.waiting)
             self._later = False
         except NotNow as error:
-            self._refused_until, self._rang = monotonic() + REFUSED_SECONDS, True
-            if not self._refused:
-                log.warning("the broker takes nothing for now (%s); trying again until it does", error)
-            self._refused = True
+            self._put_off(error)
             return 0
         return delivered
+
+    def _put_off(self, error: NotNow) -> None:
+        """Leave a server alone that refuses for now, and then ask whoever has its address by then."""
+        self._refused_until, self._rang = monotonic() + REFUSED_SECONDS, True
+        if not self._refused:
+            log.warning("the broker takes nothing for now (%s); trying again until it does", error)
+        self._refused = True
+        self.connection.cycle.forget(self)
+        self._hang_up()
 
     def refused_for(self) -> float:
         """Return how long to leave a server alone that refuses for now; without one a pulse's pause."""
@@ -306,9 +311,11 @@ class Channel(kombu_redis.Channel):
 
     def listen(self) -> Doorbell | None:
         """Return the doorbell, connected; None where the server refuses to have one."""
-        if self._doorbell is None and not self.polls:
+        if self._doorbell is None and not self.polls and self.refused_for() >= PULSE_SECONDS:
             try:
                 self._doorbell = Doorbell(self.pool, self._link_up())
+            except NotNow as error:
+                self._put_off(error)
             except ResponseError as error:
                 # For good, and said once: the same server refuses it to every connection.
                 Channel.polls = True
@@ -319,6 +326,14 @@ class Channel(kombu_redis.Channel):
                 )
             self._rang = True
         return self._doorbell
+
+    def _receive_one(self, c: Any) -> Any:
+        try:
+            return super()._receive_one(c)
+        except NotNow:
+            # Who refuses to say that it lives does live.
+            self._in_listen, c.health_check_response_counter = c.connection, 0
+            return None
 
     def look(self) -> float:
         """Have the lists read when it is time to, where no doorbell rings; return how long to wait."""
@@ -421,6 +436,9 @@ class Channel(kombu_redis.Channel):
             except (RedisError, OSError) as error:
                 log.warning("what this consumer held goes back when its lease has run out: %s", error)
         self._inbox.clear()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
         for link in (self._link, self._doorbell):
             if link is not None:
                 link.close()
@@ -435,45 +453,6 @@ class Channel(kombu_redis.Channel):
         # Closing the parent's TLS session or lease is not for the child.
         self._link = self._doorbell = self._keeper = None
         super()._after_fork()
-
-    # Queues
-
-    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
-        """Bind a queue; on a full server later, since this consumer may be the one that empties it."""
-        binding = (exchange, routing_key, pattern, queue)
-        try:
-            super()._queue_bind(*binding)
-            self._unbound.pop(binding, None)
-        except NotNow as error:
-            if not is_full(error):
-                raise
-            self._unbound[binding] = monotonic() + BIND_SECONDS
-
-    def bind_late(self) -> None:
-        """Try again what could not be bound."""
-        for binding, at in list(self._unbound.items()):
-            if at <= monotonic():
-                self._queue_bind(*binding)
-
-    def _quarantine(self, queue: str) -> str:
-        return f"{queue}{self.sep}{QUARANTINE}"
-
-    def _size(self, queue: str) -> int:
-        with self.conn_or_acquire() as client:
-            return int(super()._size(queue) + client.llen(self._quarantine(queue)))
-
-    def _purge(self, queue: str) -> int:
-        with self.conn_or_acquire() as client, client.pipeline() as pipe:
-            size, _ = pipe.llen(self._quarantine(queue)).delete(self._quarantine(queue)).execute()
-        return int(super()._purge(queue) + size)
-
-    def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
-        super()._delete(queue, *args, **kwargs)
-        with self.conn_or_acquire(client=kwargs.get("client")) as client:
-            client.delete(self._quarantine(queue))
-
-    def _has_queue(self, queue: str, **kwargs: Any) -> bool:
-        return bool(self._size(queue))
 
 
 class Transport(kombu_redis.Transport):

@@ -124,12 +124,16 @@ class Poller(kombu_redis.MultiChannelPoller):
             self._doorbells[fd] = channel
 
     def discard(self, channel: Channel) -> None:
+        self.forget(channel)
+        super().discard(channel)
+
+    def forget(self, channel: Channel) -> None:
+        """Wait no longer for a channel's doorbell."""
         for fd, owner in list(self._doorbells.items()):
             if owner is channel:
                 del self._doorbells[fd]
                 with contextlib.suppress(KeyError, ValueError, OSError):
                     self.poller.unregister(fd)
-        super().discard(channel)
 
     def close(self) -> None:
         super().close()
