@@ -114,7 +114,7 @@ def test_the_page_counts_the_last_record_of_each_fault_and_shows_both_side_by_si
     ours, plain = "1 + 1 | 0 | 8 | 400 | 0 | 12.0", "1 | 4 | 7 | 0 | 9 (1 × the worker ended) | > 90"
     assert row == f"| kill -9 of the only worker | {ours} | {plain} |"
     assert "3 faults (1 with Redis, 2 with the local SQS" in text
-    assert "**lost 5**. 0 runs broke a promise; 1 others had" in text
+    assert "**lost 5**. 0 runs broke a promise; 1 others had at first" in text
     assert "(these, and `everysec`) 5 were lost" in text
     assert "**lost\n4**, 7 repeated, 0 set aside, 9 not back" in text
     assert "{" not in text
