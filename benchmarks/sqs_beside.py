@@ -67,8 +67,12 @@ def measure(name: str, server: Server, options: argparse.Namespace) -> dict[str,
     empty = server.rss_mib()
 
     def rate(row: str, script: str, connections: int = CONNECTIONS) -> None:
+        cpu = server.cpu_seconds()
         found, errors = wrk(server, script, options.seconds, connections)
-        column[row] = f"{found:,.0f}/s" if found >= 10 else f"{found:.2f}/s"
+        cpu = server.cpu_seconds() - cpu
+        column[row] = f"{_few(found)}/s"
+        # whatever else the machine does, this is what a core would do
+        column[row] += f"; {_few(found * options.seconds / cpu)} a CPU second" if cpu else ""
         if errors != "no errors":
             column[row] += f" ({errors})"
         print(f"  {name:10} {row:55} {column[row]}", flush=True)
@@ -101,6 +105,10 @@ def measure(name: str, server: Server, options: argparse.Namespace) -> dict[str,
     looked["QueueUrl"] = many
     rate("receives of 10 a second at that many waiting", lua("ReceiveMessage", looked))
     return column
+
+
+def _few(number: float) -> str:
+    return f"{number:,.0f}" if number >= 10 else f"{number:.2f}"
 
 
 def beside(options: argparse.Namespace) -> None:
