@@ -97,6 +97,7 @@ JOIN = {"format": FORMAT, "process": "x", "burst": 0, "messages": 1, "settings":
         {**JOIN, "settings": {**SETTINGS, "MESSAGES_PER_DAY": -1}},
         {**JOIN, "settings": {**SETTINGS, "PUBLISHER_DELAY": None}},
         {**JOIN, "messages": -5},
+        {**JOIN, "faster": 0},
         {**JOIN, "messages": 1.5},
         {**JOIN, "process": ""},
         {**JOIN, "process": "x" * 1000},

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from queuebench.measuring.records import Role, Stage
+from queuebench.measuring.records import Factor, Role, Stage
 
 # Neither nan nor infinite, and wide enough for whatever comes of a record's bounds: what a run was summarised
 # as can be read again.
@@ -148,7 +148,7 @@ class Unnumbered(Struct, frozen=True, tag_field="code", tag="unnumbered"):
 class Squeezed(Struct, frozen=True, tag_field="code", tag="squeezed"):
     """A curve went by in another time than it was counted in, with its rates."""
 
-    faster: Figure
+    faster: Factor
 
 
 class BacklogBefore(Struct, frozen=True, tag_field="code", tag="backlog_before"):

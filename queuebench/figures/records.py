@@ -18,6 +18,7 @@ from queuebench.figures.findings import Amount, Figure, Flaw, Place, Remark, Ser
 from queuebench.measuring.records import (
     FORMAT,
     Ending,
+    Factor,
     FormatError,
     Role,
     SettingValue,
@@ -99,7 +100,7 @@ class Load(Struct, frozen=True):
     asked: Figure = 0.0  # messages a second, the mean of a profile
     offered: Figure = 0.0
     profile: str = ""
-    faster: Figure = 1.0  # than the profile was counted that it went by
+    faster: Factor = 1.0  # than the profile was counted that it went by
     arrivals: str = "even"
     duration: Figure = 0.0  # seconds; 0: until all messages are sent
     warm_up: Figure = 0.0  # seconds, whose messages have no part in latencies and rates

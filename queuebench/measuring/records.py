@@ -26,6 +26,7 @@ Sum = Annotated[int, Meta(ge=0, le=9 * 10**18)]  # of what thousands of processe
 # A year of waiting is plausible, and so is a clock that is a day off; nan and infinity are neither.
 Seconds = Annotated[float, Meta(ge=0.0, le=4e9)]
 Total = Annotated[float, Meta(ge=0.0, le=1e15)]  # seconds of many spells
+Factor = Annotated[float, Meta(ge=1e-9, le=1e9)]
 UnixSeconds = Annotated[float, Meta(ge=0.0, le=1e11)]
 Number = Annotated[int, Meta(ge=0, le=10**15)]
 Mebibytes = Annotated[float, Meta(ge=0.0, le=1e9)]
@@ -198,7 +199,7 @@ class JoinRequest(Struct, frozen=True):
     most: Number = 0  # that it may send after all, where that is more
     per_second: Annotated[float, Meta(ge=0.0, le=1e9)] = 0.0  # that it means to keep to; 0: a flood
     longest_pause: Seconds = 0.0  # between two messages, because it means to
-    faster: Annotated[float, Meta(ge=0.0, le=1e9)] = 1.0  # than the curve was counted that it follows
+    faster: Factor = 1.0  # than the curve was counted that it follows
 
 
 class JoinAnswer(Struct, frozen=True):
@@ -278,7 +279,7 @@ class PublisherRecord(Struct, frozen=True):
     most: Number = 0  # numbers that are its own, where they are more than `messages`
     per_second: Total = 0.0
     longest_pause: Total = 0.0
-    faster: Total = 1.0
+    faster: Factor = 1.0
 
     @property
     def end(self) -> int:
