@@ -35,7 +35,7 @@ class LocalSqs:
             preexec_fn=limit_files,
         )
         assert self.process.stdout is not None
-        if not select.select([self.process.stdout], [], [], 30)[0]:
+        if not select.select([self.process.stdout], [], [], 300)[0]:
             self.process.kill()
         self.first_line = self.process.stdout.readline()
         found = re.search(r"http://(\S+):(\d+)", self.first_line)
@@ -48,7 +48,7 @@ class LocalSqs:
         if self.process.poll() is None:
             self.process.send_signal(signum)
         try:
-            out, err = self.process.communicate(timeout=20)
+            out, err = self.process.communicate(timeout=120)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise

@@ -107,7 +107,7 @@ def tried(redis_url: str, cases: list[tuple[dict[str, str], str, str]]) -> list[
         input=json.dumps([(environ, before.split(), after.split()) for environ, before, after in cases]),
         stdout=subprocess.PIPE,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     found: list[Any] = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(found) == len(cases)
@@ -142,7 +142,7 @@ def test_what_another_project_s_celery_is_told_when_it_is_imported_does_not_matt
         env=os.environ | environ,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0 and done.stderr == ""
     assert "task_acks_late: True" in done.stdout and "accept_content: ['json']" in done.stdout

@@ -40,7 +40,7 @@ def environment(request: pytest.FixtureRequest, servers: Stack, redis: Redis) ->
 
 def command(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "queuebench", "dead-letters", *words]
-    return subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def bury(environment: dict[str, str], *letters: DeadLetter) -> Broker:

@@ -84,10 +84,10 @@ def test_a_message_goes_in_and_out_with_its_attributes_and_every_character(serve
 def test_a_shell_needs_no_body_and_no_queue_url(server: LocalSqs) -> None:
     path = "/" + make(server, "shell").split("/", 3)[3]
     sent = requests.get(
-        server.url + path + "?Action=SendMessage&MessageBody=hi%20you&Version=2012-11-05", timeout=9
+        server.url + path + "?Action=SendMessage&MessageBody=hi%20you&Version=2012-11-05", timeout=60
     )
     assert sent.status_code == 200
-    got = requests.get(server.url + path + "?Action=ReceiveMessage", timeout=9)
+    got = requests.get(server.url + path + "?Action=ReceiveMessage", timeout=60)
     assert b"<Body>hi you</Body>" in got.content
 
 
@@ -95,12 +95,12 @@ def test_a_shell_needs_no_body_and_no_queue_url(server: LocalSqs) -> None:
 def test_a_queues_own_address_is_not_for_actions_on_all_queues(server: LocalSqs, action: str) -> None:
     # recorded: localstack's tests/aws/services/sqs/test_sqs.py, TestSqsQueryApi
     path = "/" + make(server, "address").split("/", 3)[3]
-    answer = requests.get(server.url + path, params={"Action": action, "QueueName": "x"}, timeout=9)
+    answer = requests.get(server.url + path, params={"Action": action, "QueueName": "x"}, timeout=60)
     assert answer.status_code == 400
     tree = ElementTree.fromstring(answer.content)
     assert texts(tree, "Code") == ["InvalidAction"]
     assert texts(tree, "Message") == [f"The action {action} is not valid for this endpoint."]
-    nothing = requests.get(server.url + path, timeout=9)
+    nothing = requests.get(server.url + path, timeout=60)
     assert (nothing.status_code, nothing.text.strip()) == (404, "<UnknownOperationException/>")
 
 
@@ -110,7 +110,7 @@ def test_who_accepts_json_alone_gets_the_answers_as_json(server: LocalSqs) -> No
 
     def get(**fields: str) -> Any:
         return requests.get(
-            server.url + path, fields, headers={"Accept": "application/json"}, timeout=9
+            server.url + path, fields, headers={"Accept": "application/json"}, timeout=60
         ).json()
 
     empty = get(Action="ReceiveMessage")["ReceiveMessageResponse"]
@@ -305,7 +305,7 @@ def test_a_botocore_of_before_november_2023_finds_the_queue_that_it_knows(
     def run(script: str) -> dict[str, Any]:
         python = [str(tmp_path / "old" / "bin" / "python"), "-c", script, server.url]
         answer = subprocess.run(
-            python, env={"PYTHONPATH": str(target)}, capture_output=True, text=True, timeout=60, check=True
+            python, env={"PYTHONPATH": str(target)}, capture_output=True, text=True, timeout=300, check=True
         )
         found: dict[str, Any] = json.loads(answer.stdout)
         return found
@@ -410,11 +410,11 @@ def test_version_2_of_the_javascript_sdk_finds_the_queue_that_it_knows(
     if not shutil.which("node") or not shutil.which("npm"):
         pytest.skip("node and npm are not installed")
     install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", ".", "aws-sdk@2.1490.0"]
-    if subprocess.run(install, cwd=tmp_path, capture_output=True, timeout=150).returncode:
+    if subprocess.run(install, cwd=tmp_path, capture_output=True, timeout=400).returncode:
         pytest.skip("the package index is not reached")
     (tmp_path / "talk.js").write_text(JS)
     talk = subprocess.run(
-        ["node", "talk.js", server.url], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+        ["node", "talk.js", server.url], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True
     )
     assert json.loads(talk.stdout) == {
         "body": "<é>&",

@@ -123,7 +123,7 @@ def test_any_output_encoding_is_survived(command: str, encoding: str) -> None:
         "REDIS_PUBSUB_URL": "redis://127.0.0.1:1/→",
     }
     done = subprocess.run(
-        [sys.executable, *command.split()], cwd=ROOT, env=environment, capture_output=True, timeout=60
+        [sys.executable, *command.split()], cwd=ROOT, env=environment, capture_output=True, timeout=300
     )
     assert done.returncode == 2
     assert b"Traceback" not in done.stderr and b"UnicodeEncodeError" not in done.stderr

@@ -218,7 +218,7 @@ def test_a_dotenv_in_another_encoding_is_one_line(tmp_path: Path, script: str, e
         env=clean_environment() | {"PYTHONPATH": str(ROOT), "PYTHON_DOTENV_DISABLED": "0"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and ".env" in done.stderr and "UTF-8" in done.stderr
@@ -232,7 +232,7 @@ def run(script: str, **environment: str) -> tuple[int, str, float]:
         env=clean_environment() | environment,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=300,
     )
     return done.returncode, done.stderr.strip(), time.monotonic() - began
 

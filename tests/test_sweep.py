@@ -189,12 +189,12 @@ def test_a_sweep_that_is_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
                 break
             time.sleep(0.05)
         first.send_signal(signal.SIGINT)
-        out = first.communicate(timeout=60)[0]
+        out = first.communicate(timeout=300)[0]
     assert first.returncode == 130 and "the same command goes on with it" in out
     kept = decode(path.read_bytes(), Sweep, "the sweep")
     assert [cell.done for cell in kept.cells] == [True, False]
     again = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
     assert again.returncode == 0, again.stdout + again.stderr
     assert "2 runs, 1 to be made" in again.stdout

@@ -33,7 +33,7 @@ def server_binaries() -> list[str]:
     return binaries
 
 
-def until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
+def until(condition: Callable[[], object], what: str, seconds: float = 300) -> None:
     """Wait for `condition`; fail with `what` if it does not come true."""
     deadline = time.monotonic() + seconds
     while not condition():
