@@ -12,7 +12,7 @@ from tests import ROOT
 from tests.faults.kind import BOTH, Kind
 from tests.faults.kinds import KINDS
 from tests.faults.stacks import SLOTS
-from tests.faults.stock import MOST_MEMORY, WAIT_SECONDS
+from tests.faults.stock import MOST_MEMORY, UNTIL_SECONDS, WAIT_SECONDS
 from tests.faults.stock_app import TRIES, VISIBILITY_SECONDS
 
 RECORDS = ROOT / "results" / "faults.jsonl"
@@ -76,7 +76,9 @@ def _plain(kind: Kind, records: Sequence[Record]) -> list[str]:
     back = _sum(records, "waiting")
     ended = sum(len(record.get("ended", [])) for record in records)
     stood = sum(bool(record.get("hangs")) for record in records)
-    notes = [f"{stood} stood still"] * bool(stood) + [f"{ended} × the worker ended"] * bool(ended)
+    notes = [f"{stood} × over {UNTIL_SECONDS:g} s at a step"] * bool(stood) + [
+        f"{ended} × the worker ended"
+    ] * bool(ended)
     return [
         f"{len(records)}{times}",
         *(_sum(records, name) for name in ("lost", "duplicated", "dead_lettered")),
