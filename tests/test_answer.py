@@ -86,6 +86,12 @@ def test_another_price_turns_the_answer() -> None:
     assert answer_of(run("REDIS", usd=14.0), run("SQS", usd=15.0)).chosen.label == "Redis"
 
 
+def test_below_the_volume_where_a_redis_is_as_dear_sqs_is_the_cheaper_one() -> None:
+    found = answer_of(run("REDIS"), run("SQS", usd=25.37))
+    assert found.chosen.label == "Redis"
+    assert sentences(found)[-1].startswith("It turns to local SQS: below 2,500,000 messages a day, by price")
+
+
 def test_one_queue_or_one_scope_gives_no_answer() -> None:
     assert answer_of(run("REDIS")) is None
     drained = msgspec.structs.replace(run("SQS"), scope=Scope.QUEUE)

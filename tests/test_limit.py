@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -16,13 +17,14 @@ from queuebench.figures.steady import Sign
 from queuebench.report import limits as shown
 
 # Shorter than what a person would trust, and long enough to tell 10 %.
-SECONDS = {Kind.SHORT: 4.0, Kind.LONG: 8.0, Kind.PROOF: 16.0}
+SECONDS = {Kind.SHORT: 4.0, Kind.LONG: 6.0, Kind.PROOF: 12.0}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_ceiling_that_is_known_is_found(case: Case, tmp_path: Path) -> None:
-    found = searched(case, tmp_path, proof=False, within_seconds=150.0, seconds=SECONDS)
+    near = replace(case, first=1.3 * case.ceiling)
+    found = searched(near, tmp_path, proof=False, within_seconds=90.0, seconds=SECONDS)
     assert found.scope is (Scope.WHOLE if case.workers else Scope.QUEUE)
     assert found.rate is not None and found.fails_at is not None, found
     assert 0.85 * case.ceiling <= found.rate <= 1.05 * case.ceiling

@@ -167,7 +167,10 @@ def test_a_worker_waits_for_its_broker(broker, work, pool):
             time.sleep(2.5 if code != "BUSY" else 0)
         until(lambda: not unfinished() and empty(broker), f"every task has run after {code}")
         after = said("trying again until"), said("again\n") + said("is back")
-        assert after == (before[0] + 1, before[1] + 1), (code, worker.log.read_text())
+        outages = after[0] - before[0]
+        assert after[1] - before[1] == outages, (code, worker.log.read_text())
+        # Between two scripts that keep it busy a server answers for a moment, and is back for it.
+        assert 1 <= outages <= (2 if code == "BUSY" else 1), (code, worker.log.read_text())
     assert worker.process is not None and worker.process.poll() is None
     assert len(worker.results()) == len(sent)
 

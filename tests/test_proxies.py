@@ -62,7 +62,17 @@ def test_the_whole_pipeline_runs_where_the_environment_has_a_proxy_that_nobody_c
 ) -> None:
     names = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
     environment = {**os.environ, **dict.fromkeys(names, PROXY)}
-    argv = [sys.executable, "-m", "queuebench", "bench", "--messages", "50", "--results", str(tmp_path)]
+    argv = [
+        sys.executable,
+        "-m",
+        "queuebench",
+        "bench",
+        "--flood",
+        "--messages",
+        "50",
+        "--results",
+        str(tmp_path),
+    ]
     argv += ["--set", "PUSH_SECONDS=0.1", "--set", "WORKER_SLOTS=50"]
     done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     runs = list(tmp_path.glob("*/summary.json"))

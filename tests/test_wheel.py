@@ -137,7 +137,7 @@ def test_the_transport_needs_its_extra_alone(install: Install, empty: Path) -> N
 
 def test_everything_is_measured_from_an_empty_folder(install: Install, empty: Path) -> None:
     commands = install("all")
-    done = run([commands / "queuebench", "bench", "--messages", "300"], empty)
+    done = run([commands / "queuebench", "bench", "--flood", "--messages", "300"], empty)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "300" in done.stdout
     assert {path.name for path in empty.iterdir()} == {"results"}

@@ -72,12 +72,14 @@ def of_runs(groups: Sequence[Group], limits: Sequence[RateLimit] = ()) -> Answer
     rates = [{g.middle.load.asked for g in whole if g.middle.label == label} - {0.0} for label in labels]
     common = set.intersection(*rates)
     rate = max(common, default=0.0)
-    sides = []
+    sides: list[Side] = []
+    break_evens: list[int | None] = []
     for label in labels:
         its = [group for group in whole if group.middle.label == label]
         chosen = next((group for group in its if group.middle.load.asked == rate), None)
         if chosen is None:
             return None
+        break_evens.append(chosen.middle.cost.break_even_messages_per_day)
         sides.append(_side(chosen, rate, [limit for limit in limits if limit.label == label]))
     a_day = whole[0].middle.cost.messages_per_day
     holding = [side for side in sides if side.holds]
@@ -95,10 +97,8 @@ def of_runs(groups: Sequence[Group], limits: Sequence[RateLimit] = ()) -> Answer
         if len(alike) > 1:
             reason, cheapest = Reason.SPEED, min(alike, key=lambda side: side.wait_p99_ms or 0.0)
     others = [side for side in sides if side is not cheapest]
-    turns = next(
-        (volume for group in whole if (volume := group.middle.cost.break_even_messages_per_day) is not None),
-        None,
-    )
+    # The volume at which the calls, made as at this rate, cost what a Redis does: SQS is cheaper below it.
+    turns = next((volume for volume in break_evens if volume is not None), None)
     return Answer(
         reason,
         cheapest,
@@ -106,7 +106,7 @@ def of_runs(groups: Sequence[Group], limits: Sequence[RateLimit] = ()) -> Answer
         a_day,
         rate,
         turns if reason is Reason.PRICE else None,
-        turns is None or turns > a_day,
+        cheapest.queue == "SQS",
     )
 
 
