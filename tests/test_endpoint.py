@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 import requests
 
 from queuebench.bench.stack import Service, clean_environment, free_port
+from tests import ROOT
 
 
 @pytest.mark.parametrize(
@@ -67,3 +69,21 @@ def test_on_a_full_disk_a_shipment_waits_and_what_was_answered_is_in_the_log(tmp
         assert tally["distinct"] == len(kept)
     finally:
         service.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_service_that_is_told_to_stop_as_it_begins_to_listen_stops(number: int, tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "queuebench", "endpoint", "--port", "0", "--log", str(tmp_path / "log")]
+    services = [
+        subprocess.Popen(argv, env=clean_environment(), cwd=ROOT, stdout=subprocess.PIPE) for _ in range(4)
+    ]
+    for service in services:
+        assert service.stdout is not None
+        service.stdout.readline()
+        service.send_signal(number)
+    try:
+        assert [service.wait(60) for service in services] == [0] * 4
+    finally:
+        for service in services:
+            service.kill()
+            service.communicate()

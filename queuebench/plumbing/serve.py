@@ -52,20 +52,21 @@ def serve(app: Any, name: str, host: str, port: int, reporting: Reporting | None
         date_header=False,
     )
     server = uvicorn.Server(config)
-    # uvicorn stops at a signal and then raises it again, which would end the process at once.
-    signal.signal(signal.SIGTERM, _stop)
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        # Before uvicorn looks after signals, and after it has raised them again. A handler that raised could
+        # do so where Python drops it, and the service would go on for ever.
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
     print(f"{name} listens on http://{host}:{listener.getsockname()[1]}", flush=True)
     if reporting is not None:
         reporting.start()
     try:
         server.run(sockets=[listener])
-    except KeyboardInterrupt:
         print(f"{name} stopped", file=sys.stderr)
     finally:
         if reporting is not None:
             reporting.close()
     return 0
-
-
-def _stop(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
