@@ -38,11 +38,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_require(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add `--require`."""
-    parser.add_argument("--require", nargs="+", action="extend", default=[], metavar="FIGURE", help=what)
-
-
 def queues_of(text: str) -> list[str]:
     """Return the queues that `--queue` names.
 
@@ -73,9 +68,14 @@ def settings_of(pairs: Sequence[str]) -> dict[str, str]:
     return settings
 
 
+def is_count(text: str) -> bool:
+    """Tell whether a text is a number of processes that can be started here."""
+    return text.isdecimal() and 1 <= int(text) <= 100
+
+
 def processes(text: str) -> int:
     """Return a number of processes, for argparse."""
-    if not text.isdecimal() or not 1 <= int(text) <= 100:
+    if not is_count(text):
         raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 1 to 100 is needed")
     return int(text)
 
@@ -95,7 +95,7 @@ def vary(text: str) -> tuple[str, list[str]]:
             queues_of(value)
         elif name not in PROCESSES:
             settings_of([f"{name}={value}"])
-        elif not value.isdecimal() or not 1 <= int(value) <= 100:
+        elif not is_count(value):
             raise SettingsError(f"{name}={value}: a whole number from 1 to 100 is needed")
     return name, found
 

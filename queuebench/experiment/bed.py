@@ -13,12 +13,13 @@ from queuebench.errors import QueueBenchError
 from queuebench.experiment.search import SECONDS, Probe, Seen, search
 from queuebench.figures import steady
 from queuebench.figures.limits import Kind, RateLimit, Step, Why
-from queuebench.figures.records import Scope, Summary, read_summary
+from queuebench.figures.records import Scope, Summary
 from queuebench.figures.requirement import Requirement
 from queuebench.figures.requirement import parse as requirement
 from queuebench.figures.steady import Judgement, Sign
 from queuebench.measuring import series
 from queuebench.measuring.series import Point
+from queuebench.report.cli import read_run
 
 REQUIRED = "queue_wait.p99 <= 1 s"
 SETTLE_SECONDS = 1.0  # of each probe, before what is looked at begins
@@ -94,7 +95,7 @@ class Bed:
                 for publisher in publishers:
                     fleet.end(publisher)
         path = self._finished(before)
-        run = read_summary(path.read_bytes(), str(path))
+        run = read_run(path.parent)
         return run, series.read(path.with_name("series.jsonl")).points(), path.parent
 
     def _try(self, probe: Probe) -> Seen:

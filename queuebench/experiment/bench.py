@@ -18,9 +18,8 @@ from queuebench import settings as settings_module
 from queuebench.bench import fleet
 from queuebench.bench.stack import Stack
 from queuebench.experiment.bed import Bed
-from queuebench.figures import planner
+from queuebench.figures import planner, requirement
 from queuebench.figures.limits import Kind, RateLimit
-from queuebench.figures.requirement import parse as requirement
 from queuebench.measuring.client import MonitorClient
 from queuebench.plumbing.printable import safe_url
 from queuebench.report import limits as shown
@@ -49,12 +48,12 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m queuebench bench", description=__doc__)
     parser.add_argument("--messages", help=f"of the flood, or a list of runs (default: {DEFAULT_MESSAGES})")
     fleet.add_options(parser)
-    fleet.add_require(parser, "what every run must meet: 'end_to_end.p99 < 5 s' 'lost = 0'")
+    requirement.add_option(parser, "what every run must meet: 'end_to_end.p99 < 5 s' 'lost = 0'")
     parser.add_argument(
         "--flood", action="store_true", help="the flood alone, without steady stretch and search"
     )
     options = parser.parse_args(argv)
-    requirements = [requirement(text) for text in options.require]
+    requirements = [requirement.parse(text) for text in options.require]
     queues = fleet.queues_of(options.queue)
     settings = {"WORKER_SLOTS": fleet.DEFAULT_SLOTS} | fleet.settings_of(options.set)
     if options.messages:
@@ -72,6 +71,11 @@ def main(argv: list[str]) -> int:
             return 1
         print()
         return report(found.folders, requirements=requirements, limits=found.limits)
+
+
+def messages_of(asked: str | None, settings: settings_module.Settings) -> str:
+    """Return how many messages a publisher is told to send: '' for a load that ends by itself."""
+    return asked or (DEFAULT_MESSAGES if settings.messages else "")
 
 
 def _run(
@@ -100,9 +104,7 @@ def _run(
             print(f"{queue}: live at {safe_url(stack.environment['MONITOR_URL'])}", flush=True)
             # What is paced, or ends by itself, is what was asked for: then that alone is run.
             is_paced = bool(loaded.rate or loaded.profile or loaded.publisher_delay or loaded.duration)
-            # Without MESSAGES some loads end by themselves.
-            messages = options.messages or (DEFAULT_MESSAGES if loaded.messages else "")
-            publisher = stack.publish(messages)
+            publisher = stack.publish(messages_of(options.messages, loaded))
             try:
                 fleet.wait(publisher, stopped)
                 if publisher.returncode == 0:

@@ -22,10 +22,10 @@ from queuebench.bench import fleet
 from queuebench.bench.stack import Stack
 from queuebench.errors import QueueBenchError, SettingsError
 from queuebench.experiment.bed import REQUIRED, Bed
+from queuebench.figures import requirement
 from queuebench.figures.limits import RateLimit
 from queuebench.figures.records import Scope
 from queuebench.figures.requirement import Requirement
-from queuebench.figures.requirement import parse as requirement
 from queuebench.report import limits as shown
 
 WITHIN_SECONDS = 600.0  # for all searches together
@@ -49,16 +49,15 @@ class Fleet:
     @property
     def name(self) -> str:
         """What tells this one from others, in a few words."""
-        what = "the whole" if self.scope is Scope.WHOLE else "the queue with its subscribers"
         varied = "".join(f", {name}={value}" for name, value in self.varied.items())
-        return f"{self.queue}{varied}, {what}"
+        return f"{self.queue}{varied}, {shown.SCOPES[self.scope]}"
 
 
 def main(argv: list[str]) -> int:
     """Search; return 0 where every limit was found, 1 where one could not be told, 130 where stopped."""
     options = _parser().parse_args(argv)
     fleets = list(_fleets(options))
-    requirements = [requirement(text) for text in options.require or [REQUIRED]]
+    requirements = [requirement.parse(text) for text in options.require or [REQUIRED]]
     if options.within is None:
         options.within = WITHIN_SECONDS * max(1, len(fleets) / 4)
     with fleet.stopping() as stopped:
@@ -94,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=A,B",
         help="search for each: SUBSCRIBERS, WORKERS, or any setting",
     )
-    fleet.add_require(parser, f"what a rate that holds must meet (default: '{REQUIRED}')")
+    requirement.add_option(parser, f"what a rate that holds must meet (default: '{REQUIRED}')")
     return parser
 
 

@@ -18,12 +18,14 @@ from queuebench import settings as settings_module
 from queuebench.bench import fleet
 from queuebench.bench.stack import Stack
 from queuebench.errors import QueueBenchError, SettingsError
-from queuebench.experiment.bench import DEFAULT_MESSAGES
-from queuebench.figures.records import Summary, read_summary
+from queuebench.experiment.bench import DEFAULT_MESSAGES, messages_of
+from queuebench.figures.records import Summary
 from queuebench.figures.sweeps import Cell, Definition, Sweep, combined
 from queuebench.measuring.records import FormatError, decode, encode
+from queuebench.plumbing import files
 from queuebench.plumbing.printable import to_text
 from queuebench.report import sweeps as shown
+from queuebench.report.cli import ReportError, read_run
 
 KNOWN = ("vary", "variants", "repeats", "messages", "settings", "sqs")
 MOST_REPEATS = 100
@@ -119,7 +121,7 @@ def _definition(options: argparse.Namespace) -> Definition:
         # Together they may be wrong where each by itself is not.
         processes = {name: chosen.pop(name, "1") for name in fleet.PROCESSES}
         fleet.queues_of(chosen.get("QUEUE", "REDIS"))
-        if any(not value.isdecimal() or not 1 <= int(value) <= 100 for value in processes.values()):
+        if not all(map(fleet.is_count, processes.values())):
             raise SettingsError(f"{processes}: whole numbers from 1 to 100 are needed")
         fleet.settings_of([f"{name}={value}" for name, value in chosen.items()])
     return definition
@@ -198,9 +200,7 @@ def _keep(folder: Path, sweep: Sweep) -> None:
     path = folder / "sweep.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        new = path.with_suffix(".new")
-        new.write_bytes(encode(sweep))
-        new.replace(path)
+        files.replace(path, encode(sweep))
     except OSError as error:
         raise QueueBenchError(f"cannot write {path}: {error.strerror}; choose another --results") from None
 
@@ -236,9 +236,7 @@ def _cell(
     settings = definition.all_settings(cell.values)
     queue = settings.pop("QUEUE", "REDIS").upper()
     subscribers, workers = (int(settings.pop(name, "1")) for name in fleet.PROCESSES)
-    messages = definition.messages or (
-        "" if settings.get("DURATION") or settings.get("PROFILE") else DEFAULT_MESSAGES
-    )
+    messages = messages_of(definition.messages, settings_module.load({**settings, "QUEUE": queue}))
     before = set(results.glob("*/summary.json"))
     try:
         with (
@@ -275,20 +273,19 @@ def _cell(
 def _report(folder: Path, sweep: Sweep, results: Path, stopped: bool) -> int:
     runs: dict[str, Summary] = {}
     for cell in sweep.cells:
-        path = results / (cell.run_id or "") / "summary.json"
         if cell.run_id is not None:
             try:
-                runs[cell.run_id] = read_summary(path.read_bytes(), str(path))
-            except (OSError, FormatError):
+                runs[cell.run_id] = read_run(results / cell.run_id)
+            except (ReportError, FormatError):
                 continue  # and the table says that it is gone
     combinations = combined(sweep, runs)
     code = shown.show(combinations)
-    files = {
+    texts = {
         "table.csv": shown.table_csv(sweep, runs),
         "report.html": shown.page(f"Sweep {folder.name}", combinations),
     }
     try:
-        for name, text in files.items():
+        for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise QueueBenchError(f"cannot write into {folder}: {error.strerror}") from None

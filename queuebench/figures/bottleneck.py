@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from queuebench import prices
 from queuebench.figures.cost import billed
 from queuebench.figures.findings import Place, Server
@@ -157,10 +159,21 @@ def _full(run: Measured, capacity: Capacities, *places: Role | Server) -> Bottle
     return None
 
 
+def was_throttled(run: Measured, role: Role) -> bool:
+    """Tell whether the queue throttled more of a role's calls than cost next to nothing."""
+    requests = _requests(run, role)
+    calls = billed(requests)
+    return bool(calls) and requests.get("throttled", 0) >= THROTTLED * calls
+
+
+def _requests(run: Measured, role: Role) -> Mapping[str, int]:
+    return run.sqs.by_role.get(role, {}) if run.sqs is not None else {}
+
+
 def _quota(run: Measured, role: Role, seconds: float) -> Bottleneck | None:
-    requests = run.sqs.by_role.get(role, {}) if run.sqs is not None else {}
+    requests = _requests(run, role)
     calls, throttled = billed(requests), requests.get("throttled", 0)
-    if not calls or throttled < THROTTLED * calls or seconds <= 0:
+    if not was_throttled(run, role) or seconds <= 0:
         return None
     busiest = max(count for action, count in requests.items() if action[:1].isupper())
     return Bottleneck(

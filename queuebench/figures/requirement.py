@@ -7,6 +7,7 @@ import math
 import operator
 import re
 import types
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
@@ -62,6 +63,11 @@ class Outcome(NamedTuple):
     requirement: Requirement
     found: float | None
     met: bool
+
+
+def add_option(parser: ArgumentParser, what: str) -> None:
+    """Add `--require`, several at once or one by one."""
+    parser.add_argument("--require", nargs="+", action="extend", default=[], metavar="FIGURE", help=what)
 
 
 def parse(text: str) -> Requirement:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from queuebench.figures import requirement
+from queuebench.figures.bottleneck import was_throttled
 from queuebench.figures.records import KEPT_SHARE, Scope, Summary, Verdict
 from queuebench.figures.requirement import Requirement
 from queuebench.measuring.records import Role
@@ -20,8 +21,6 @@ LEAST_SLOPE = 0.005
 WIDEST_SLOPE = 0.05
 # The rate that the publishers were asked for, as the run knows it, by the one that is judged.
 RATE_KEPT = 0.98
-# Of the publisher's calls; where more were throttled, the queue did not take the rate.
-THROTTLED = 0.02
 # Two-sided 95 % quantiles of Student's t by degrees of freedom, 1 to 30: NIST/SEMATECH e-Handbook, 1.3.6.7.2
 _T_TABLE = """
 12.706 4.303 3.182 2.776 2.571 2.447 2.365 2.306 2.262 2.228 2.201 2.179 2.160 2.145 2.131
@@ -109,7 +108,7 @@ def judge(
             return Judgement(False, sign, found, _carried(window, sign))
     # That some were sent late, and so waited for longer, is part of their wait.
     if run.load.behind_share > KEPT_SHARE or run.load.asked < rate * RATE_KEPT:
-        if _throttled(run):
+        if was_throttled(run, Role.PUBLISHER):
             return Judgement(False, Sign.THROTTLED, None, run.rates.publish)
         return Judgement(None, Sign.PUBLISHER, None, run.rates.publish)
     if run.verdict is not Verdict.VALID:
@@ -138,9 +137,3 @@ def _carried(window: Sequence[Point], sign: Sign) -> float | None:
     seconds = last.at - first.at
     count = last.received - first.received if sign is Sign.QUEUE_GROWS else last.pushed - first.pushed
     return count / seconds if seconds > 0.0 and count > 0 else None
-
-
-def _throttled(run: Summary) -> bool:
-    made = run.sqs.by_role.get(Role.PUBLISHER, {}) if run.sqs is not None else {}
-    calls = sum(count for action, count in made.items() if action[:1].isupper())
-    return bool(calls) and made.get("throttled", 0) >= THROTTLED * calls

@@ -16,10 +16,9 @@ from queuebench import prices
 from queuebench import settings as settings_module
 from queuebench.broker.own_keys import refuse_shared
 from queuebench.errors import SettingsError, TryLater
-from queuebench.figures import comparison
+from queuebench.figures import comparison, requirement
 from queuebench.figures.records import Summary, to_summary
 from queuebench.figures.requirement import Requirement
-from queuebench.figures.requirement import parse as requirement
 from queuebench.load import bodies, pacing
 from queuebench.measuring.client import MonitorClient, MonitorError
 from queuebench.measuring.records import Stage
@@ -46,16 +45,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--wait", action="store_true", help="follow the run to its end; exit with its verdict"
     )
-    parser.add_argument(
-        "--require",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FIGURE",
-        help="with --wait: what the run must meet: 'end_to_end.p99 < 5 s' 'lost = 0'",
-    )
+    requirement.add_option(parser, "with --wait: what the run must meet: 'end_to_end.p99 < 5 s' 'lost = 0'")
     options = parser.parse_intermixed_args(argv)
-    requirements = [requirement(text) for text in options.require]
+    requirements = [requirement.parse(text) for text in options.require]
     if requirements and not options.wait:
         raise SettingsError("--require needs --wait: only a run that is followed to its end has figures")
     try:

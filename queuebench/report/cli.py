@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from queuebench.errors import QueueBenchError
-from queuebench.figures import comparison, planner, regression
+from queuebench.figures import comparison, planner, regression, requirement
 from queuebench.figures.limits import RateLimit
 from queuebench.figures.records import MOST_SUMMARY_BYTES, Summary, read_summary
 from queuebench.figures.requirement import Requirement
-from queuebench.figures.requirement import parse as requirement
 from queuebench.measuring import series
 from queuebench.plumbing import files
 from queuebench.report.page import page_data, write_report
@@ -42,19 +41,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--output", type=Path, metavar="FILE", help="the HTML (default: beside the last run)")
     parser.add_argument("--target", type=_target, default=planner.DEFAULT_TARGET, help="messages to plan")
     parser.add_argument("--hours", type=_hours, default=planner.DEFAULT_HOURS, help="… and in how long")
-    parser.add_argument(
-        "--require",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FIGURE",
-        help="what every run must meet: 'end_to_end.p99 < 5 s' 'lost = 0'",
-    )
+    requirement.add_option(parser, "what every run must meet: 'end_to_end.p99 < 5 s' 'lost = 0'")
     parser.add_argument(
         "--worse", type=_share, metavar="SHARE", help="how much worse than the first RUN: 10%%"
     )
     options = parser.parse_intermixed_args(_joined(argv))
-    requirements = [requirement(text) for text in options.require]
+    requirements = [requirement.parse(text) for text in options.require]
     named = [[find(options.results, name) for name in run.split(",") if name] for run in options.runs]
     folders = list(dict.fromkeys(folder for several in named for folder in several))
     if options.worse is not None and len(named) < 2:
